@@ -1,0 +1,1 @@
+"""What every Seaway service stands on."""

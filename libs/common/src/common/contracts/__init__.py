@@ -1,0 +1,1 @@
+"""What crosses the bus: names, subjects, messages and projections. Pure."""

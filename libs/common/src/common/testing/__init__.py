@@ -1,0 +1,1 @@
+"""Real parts for tests, started and stopped on demand."""

@@ -1,0 +1,1 @@
+"""The `seaway` command: the operator's hand on a Seaway installation."""

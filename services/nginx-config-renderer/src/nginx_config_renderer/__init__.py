@@ -1,0 +1,1 @@
+"""Makes nginx serve the Ingresses of a cluster."""

@@ -1,0 +1,1 @@
+"""Keeps a provably complete replica of Kubernetes objects on the bus."""
