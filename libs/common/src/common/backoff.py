@@ -1,6 +1,6 @@
 """Back-off: how long to wait before the next try.
 
-Delays grow by `factor` from `first` to `most` seconds, and each is stretched by up to `jitter` of itself so that many clients which failed
+Delays grow by `factor` from `first` to `most` seconds. Each is stretched by up to `jitter` of itself, so that many clients which failed
 together do not come back together. The chance comes in as an argument, so the same input gives the same delay.
 """
 

@@ -151,7 +151,9 @@ class Job(Protocol):
     """One delivery of a job. Exactly one of `done`, `retry`, `drop` must be called."""
 
     @property
-    def message(self) -> Message: ...
+    def message(self) -> Message:
+        """The job as it was published."""
+        ...
 
     @property
     def attempt(self) -> int:
@@ -184,9 +186,7 @@ class Bus(Protocol):
         """The largest body in bytes that the server takes."""
         ...
 
-    async def publish(
-        self, subject: str, body: bytes, headers: Mapping[str, str], *, expected_last: int | None = None
-    ) -> Stored:
+    async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], *, expected_last: int | None = None) -> Stored:
         """Stores a message and waits for the stream's answer.
 
         `expected_last` is the sequence that the last message of this subject must have (0: there must be none), else Conflict.

@@ -1,10 +1,10 @@
 """Names of things: resources, objects, and versions of objects.
 
-A *resource* is what the API server calls by its plural in a URL (group and plural); the API version is not a part of the identity, so
-that an object keeps its name when its API is upgraded. An *object reference* names one object of a resource.
+A *resource* is what the API server calls by its plural in a URL (group and plural). The API version is no part of the identity, so an
+object keeps its name when its API is upgraded. An *object reference* names one object of a resource.
 
-Resource versions are comparable since Kubernetes 1.35 (KEP-5504): decimal digits without a leading zero, the longer one is newer, and
-of two equally long ones the greater text.
+Resource versions are comparable since Kubernetes 1.35 (KEP-5504): decimal digits without a leading zero; the longer one is newer, and of
+two equally long ones the greater text.
 """
 
 import re
@@ -43,7 +43,7 @@ class ObjectRef:
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class ResourceVersion:
-    """A comparable resource version. Raises ValueError for a text that KEP-5504 does not allow; "0" means "any" and is no version."""
+    """A comparable resource version. Raises ValueError for a text that KEP-5504 does not allow ("0" means "any")."""
 
     text: str
 

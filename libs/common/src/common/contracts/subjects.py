@@ -6,10 +6,10 @@
     alerts.v1.<cluster>.<severity>.<service>.<name>             what an operator should act on
     jobs.v1.<cluster>.<domain>.<verb>                           work to be done once; given up: dlq.v1.<cluster>.<domain>.<verb>
 
-Each token is an encoded text. The encoding is injective and readable: letters, digits and `-` stay, `.` becomes `_`, and any other byte of
-the UTF-8 form becomes `=XX`. So no text can smuggle a `.`, `*` or `>` into a subject, and two texts never share one. The token `_` alone
-stands for "no namespace": the one text that would encode to it, ".", is no Kubernetes name and is refused. The core group is `core`, which
-no other group can be called, as a group outside the core has a dot in its name or is one of the few old ones of Kubernetes.
+Each token is an encoded text. The encoding is injective and readable: letters, digits and `-` stay, `.` becomes `_`, and any other byte
+of the UTF-8 form becomes `=XX`. So no text can smuggle a `.`, `*` or `>` into a subject, and two texts never share one. The token `_`
+alone stands for "no namespace": the one text that would encode to it, ".", is no Kubernetes name and is refused. The core group is
+`core`; no other group may be called so (a custom group has a dot in its name, and none of Kubernetes' own is).
 
 A subject is as long as its names: three names of 253 characters are far below the server's `max_control_line` of 4 KiB.
 """
