@@ -1,0 +1,81 @@
+"""Facts and alerts: what services say about what they did and what went wrong.
+
+A fact stands at `evt.v1.<cluster>.<service>.<what>`, an alert at `alerts.v1.<cluster>.<severity>.<service>.<name>`. Both are CloudEvents
+whose data is one of these models; the event's `type` is `dev.seaway.<service>.<what>.v1` or `dev.seaway.alert.v1`.
+"""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from common.contracts.events import CloudEvent
+from common.contracts.problems import Problem
+
+ALERT: Final = "dev.seaway.alert.v1"
+
+Severity = Literal["info", "warning", "critical"]
+
+
+class Fact(BaseModel):
+    """The base of all facts."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ObjectName(Fact):
+    """An object that a fact speaks of."""
+
+    group: str
+    resource: str
+    namespace: str
+    name: str
+
+
+class Applied(Fact):
+    """A service made its component match the wanted state. `revision` counts up with each change on this instance."""
+
+    instance: str
+    revision: int
+    changed: int
+    counts: dict[str, int] = {}
+
+
+class Rejected(Fact):
+    """An object, or a part of it, is not in force; `message` names the field, the value and the mend."""
+
+    instance: str
+    object: ObjectName
+    reason: str
+    message: str
+    resolved: bool = False
+
+
+class Alert(Fact):
+    """What an operator should act on. The same name with status `resolved` ends it."""
+
+    name: str
+    service: str
+    instance: str
+    severity: Severity
+    status: Literal["firing", "resolved"]
+    summary: str
+    since: str
+
+
+def rejected(problem: Problem, *, instance: str, resolved: bool = False) -> Rejected:
+    """`problem` as a fact; `resolved` when it is over."""
+    resource = problem.ref.resource
+    name = ObjectName(group=resource.group, resource=resource.plural, namespace=problem.ref.namespace, name=problem.ref.name)
+    return Rejected(instance=instance, object=name, reason=problem.reason, message=problem.message, resolved=resolved)
+
+
+def fact_event(fact: Fact, *, service: str, what: str, id: str, time: str) -> CloudEvent:  # noqa: A002 the attribute's name
+    """`fact` in its envelope. `id` must be unique for this service, `time` is RFC 3339."""
+    return CloudEvent(
+        id=id, source=f"/services/{service}", type=f"dev.seaway.{service}.{what}.v1", time=time, data=fact.model_dump()
+    )
+
+
+def alert_event(alert: Alert, *, id: str, time: str) -> CloudEvent:  # noqa: A002 the attribute's name
+    """`alert` in its envelope."""
+    return CloudEvent(id=id, source=f"/services/{alert.service}", type=ALERT, time=time, data=alert.model_dump())

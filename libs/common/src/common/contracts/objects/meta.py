@@ -1,0 +1,140 @@
+"""The base of all projections.
+
+A projection is the part of a Kubernetes object that Seaway's services read, under Kubernetes' own field names. Validating a raw object
+against its model *is* projecting it: fields that the model does not know are left out, among them `managedFields` and heartbeats, which
+would otherwise make a new version of an object every few seconds. Models grow by optional fields only, so that the bytes of an older
+release always decode.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic.alias_generators import to_camel
+
+from common.contracts.refs import ObjectRef, Resource
+
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Part(BaseModel):
+    """A piece of a projection: frozen, camelCase outside, unknown fields ignored, null the same as absent."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: object) -> object:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
+
+
+class OwnerReference(Part):
+    """Who owns an object."""
+
+    api_version: str = ""
+    kind: str
+    name: str
+    uid: str = ""
+    controller: bool = False
+
+
+def _without_last_applied(annotations: dict[str, str]) -> dict[str, str]:
+    return {key: value for key, value in annotations.items() if key != LAST_APPLIED}
+
+
+class Metadata(Part):
+    """What is known of every object. Timestamps are RFC 3339 texts, as Kubernetes writes them."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    creation_timestamp: str = ""
+    deletion_timestamp: str = ""
+    labels: dict[str, str] = {}
+    annotations: Annotated[dict[str, str], AfterValidator(_without_last_applied)] = {}
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Projection(Part):
+    """A projected object. Subclasses say which resource they are of."""
+
+    resource: ClassVar[Resource]
+    api_version: ClassVar[str]
+    kind: ClassVar[str]
+    namespaced: ClassVar[bool] = True
+
+    metadata: Metadata
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The name of this object."""
+        return ObjectRef(self.resource, self.metadata.namespace, self.metadata.name)
+
+    @classmethod
+    def project(cls, raw: Mapping[str, Any]) -> Self:
+        """The projection of an object as the API server (or a manifest) has it. Raises pydantic.ValidationError."""
+        return cls.model_validate(raw)
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for the wire: Kubernetes' field names, defaults left out."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+class Unstructured(Projection):
+    """An object of a resource that has no model here: everything but its bookkeeping, under `content`."""
+
+    content: dict[str, Any] = {}
+
+    @classmethod
+    def project(cls, raw: Mapping[str, Any]) -> Self:
+        """All of `raw`. Raises pydantic.ValidationError."""
+        content = {key: value for key, value in raw.items() if key not in {"apiVersion", "kind", "metadata"}}
+        return cls.model_validate({"metadata": raw.get("metadata"), "content": content})
+
+
+def unstructured(resource: Resource, api_version: str, kind: str, *, namespaced: bool) -> type[Unstructured]:
+    """A projection for a resource that is known at run time only, such as a custom resource."""
+    names = {"resource": resource, "api_version": api_version, "kind": kind, "namespaced": namespaced, "__module__": __name__}
+    return type(kind, (Unstructured,), names)
+
+
+class Condition(Part):
+    """A condition without its heartbeat. `last_transition_time` is an RFC 3339 text."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    last_transition_time: str = ""
+
+
+class LoadBalancerPort(Part):
+    """A port that a load balancer serves, or why it does not."""
+
+    port: int
+    protocol: str = "TCP"
+    error: str = ""
+
+
+class LoadBalancerIngress(Part):
+    """An address at which an object is reachable."""
+
+    ip: str = ""
+    hostname: str = ""
+    ip_mode: str = ""
+    ports: tuple[LoadBalancerPort, ...] = ()
+
+
+class LoadBalancerStatus(Part):
+    """All such addresses."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class LoadBalancedStatus(Part):
+    """The status of an Ingress or a Service."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
