@@ -1,12 +1,14 @@
 """What the watcher makes of raw objects, and what it finds different from the replica."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.contracts.objects import MODELS, ConfigMap, Ingress, Node, Projection, Secret, Service
+from common.contracts.objects import BY_KIND, MODELS, ConfigMap, Ingress, Node, Projection, Secret, Service
 from common.contracts.refs import ObjectRef, ResourceVersion
 from common.contracts.state import ObjectApplied, ObjectDeleted
 from watcher.diff import Held, diff
@@ -104,6 +106,28 @@ def test_every_projection_survives_the_wire(model: type[Projection]) -> None:
     message = project(model, raw())
     assert model.model_validate(message.object.to_data()) == message.object
     assert message.ref == ObjectRef(model.resource, "shop", "web")
+
+
+SAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parents[1] / "contract/objects.json").read_text())
+BOOKKEEPING = {"apiVersion", "resourceVersion", "lastHeartbeatTime"}
+
+
+def fields(data: Any, path: str = "") -> set[str]:
+    """The path of every leaf, without what is left out on purpose."""
+    if isinstance(data, dict):
+        return {leaf for key, value in data.items() if key not in BOOKKEEPING for leaf in fields(value, f"{path}.{key}")}
+    if isinstance(data, list):
+        return {leaf for index, value in enumerate(data) for leaf in fields(value, f"{path}[{index}]")}
+    return {f"{path}={data}"}
+
+
+@pytest.mark.parametrize("sample", [sample for sample in SAMPLES if sample["kind"] != "Secret"], ids=lambda sample: sample["kind"])
+def test_what_a_model_knows_has_the_name_that_kubernetes_gives_it(sample: Raw) -> None:
+    model = BY_KIND[sample["apiVersion"], sample["kind"]]
+    projected = model.project(sample).model_dump(mode="json", by_alias=True)
+    known = {key: value for key, value in sample.items() if key not in {"apiVersion", "kind"}}
+    missing = fields(known) - fields(projected)
+    assert {leaf for leaf in missing if "ownerReferences" not in leaf} == set()
 
 
 def test_a_deletion_carries_the_last_version() -> None:

@@ -10,17 +10,25 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
-from pydantic.alias_generators import to_camel
 
 from common.contracts.refs import ObjectRef, Resource
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
+_ACRONYMS: Final = {"ip": "IP", "ips": "IPs", "id": "ID", "cidr": "CIDR", "cidrs": "CIDRs"}
+
+
+def _kubernetes_name(field: str) -> str:
+    """`pod_ips` is `podIPs`: camelCase with Kubernetes' habit for acronyms that are not the first word."""
+    first, *rest = field.split("_")
+    return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
+
+
 class Part(BaseModel):
     """A piece of a projection: frozen, camelCase outside, unknown fields ignored, null the same as absent."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=_kubernetes_name, populate_by_name=True)
 
     @model_validator(mode="before")
     @classmethod
