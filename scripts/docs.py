@@ -1,0 +1,123 @@
+"""Renews the generated documents: `docs/subjects.md` from the contracts. With `--check` it only says whether they are current."""
+
+import sys
+from pathlib import Path
+
+from common.bus.streams import STREAMS
+from common.contracts import subjects
+from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Rejected
+from common.contracts.objects import MODELS, Projection, Secret
+from common.contracts.refs import ObjectRef
+from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs/subjects.md"
+
+HEAD = """\
+# What stands where on the bus
+
+Made from `libs/common/src/common/contracts` by `make docs`; a test fails when it is stale. Edit the contracts, not this file.
+
+Every message is a CloudEvent 1.0 in binary mode: attributes are the headers `ce-*`, the body is msgpack, compressed with zstd when it is
+above 4 KiB (`ce-datacontenttype` says which). Readers ignore fields that they do not know. Inside a version of a subject root, models grow
+by optional fields only; anything else gets a new root.
+"""
+
+
+def streams() -> str:
+    """The table of streams."""
+    rows = [
+        f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention}"
+        f"{', newest message a subject' if stream.per_subject == 1 else ''} | {_age(stream.max_age)} | {stream.description} |"
+        for stream in STREAMS
+    ]
+    head = "## Streams\n\n| stream | subjects | retention | kept for | carries |\n|---|---|---|---|---|\n"
+    return head + "\n".join(rows) + "\n"
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds / 86400:g} days" if seconds else "as long as it is true"
+
+
+def grammar() -> str:
+    """The grammar, in the words of its module."""
+    text = (subjects.__doc__ or "").split("\n\n", 1)[1]
+    return "## Subjects\n\n" + "\n".join(line if line.startswith("    ") or not line else line for line in text.splitlines()) + "\n"
+
+
+def objects() -> str:
+    """Each projection with its subject and fields."""
+    head = f"""\
+## Objects (`{APPLIED}`, `{DELETED}`)
+
+`ce-id` is `<uid>.<resourceVersion>`, `ce-subject` is `<namespace>/<name>`; the extensions `k8sgvk`, `k8suid`, `k8srv` and `hash` name the
+kind, the uid, the resource version and the digest of the body. A deleted object is an empty body with `KV-Operation: PURGE`, which the
+server removes after an hour. The body holds Kubernetes' own fields, those named here; a field with its default is left out.
+"""
+    return head + "".join(_object(model) for model in MODELS)
+
+
+def _object(model: type[Projection]) -> str:
+    namespace = "shop" if model.namespaced else ""
+    subject = subjects.state_subject("prod", ObjectRef(model.resource, namespace, "web"))
+    note = "\nA notice: never the data.\n" if model is Secret else ""
+    return f"\n### {model.kind} ({model.api_version})\n\n`{subject}`\n{note}\n{_fields(model)}"
+
+
+def _fields(model: type[BaseModel], indent: str = "") -> str:
+    lines = []
+    for name, info in model.model_fields.items():
+        lines.append(f"{indent}- `{info.alias or name}`: {_type(info)}\n")
+        if name != "metadata":
+            lines.extend(_fields(part, indent + "  ") for part in _parts(info))
+    return "".join(lines)
+
+
+def _type(info: FieldInfo) -> str:
+    text = str(info.annotation) if "[" in str(info.annotation) or "|" in str(info.annotation) else getattr(info.annotation, "__name__", "")
+    for part in _parts(info):
+        text = text.replace(f"{part.__module__}.{part.__qualname__}", part.__name__)
+    return text.replace("typing.", "") + (", required" if info.is_required() else "")
+
+
+def _parts(info: FieldInfo) -> list[type[BaseModel]]:
+    candidates = [info.annotation, *getattr(info.annotation, "__args__", ())]
+    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
+
+
+def markers_and_facts() -> str:
+    """The models beside the objects."""
+    parts: list[tuple[str, str, type[BaseModel]]] = [
+        (f"Sync marker (`{SYNC}`)", "sync.v1.<cluster>.<group>.<resource>", SyncMarker),
+        ("Fact: applied", "evt.v1.<cluster>.<service>.applied", Applied),
+        ("Fact: rejected", "evt.v1.<cluster>.<service>.rejected", Rejected),
+        (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
+    ]
+    shown = {Fact, ObjectName, *(model for _, _, model in parts)}
+    missing = {model.__name__ for model in Fact.__subclasses__()} - {model.__name__ for model in shown}
+    if missing:
+        raise SystemExit(f"scripts/docs.py does not show the facts {', '.join(sorted(missing))}; add them")
+    return "".join(
+        f"\n## {title}\n\n`{subject}`\n\n{' '.join((model.__doc__ or '').split())}\n\n{_fields(model)}" for title, subject, model in parts
+    )
+
+
+def render() -> str:
+    """The whole document."""
+    return "\n".join([HEAD, streams(), grammar(), objects()]) + markers_and_facts()
+
+
+def main() -> None:
+    """Writes the document, or says that it is stale."""
+    text = render()
+    if "--check" in sys.argv[1:]:
+        if not TARGET.is_file() or TARGET.read_text() != text:
+            sys.exit("docs/subjects.md is stale: run `make docs` and commit the result")
+        return
+    TARGET.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
