@@ -98,6 +98,10 @@ class Store:
         found = self._objects[model.resource].get(ObjectRef(model.resource, namespace, name))
         return found if isinstance(found, model) else None
 
+    def find(self, ref: ObjectRef) -> Projection | None:
+        """One object by reference, whatever its model."""
+        return self._objects[ref.resource].get(ref)
+
     def all(self, model: type[P]) -> tuple[P, ...]:
         """Every object of a model, sorted by name."""
         held = self._objects[model.resource]

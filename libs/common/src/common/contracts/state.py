@@ -132,7 +132,10 @@ def read_state(ref: ObjectRef, event: CloudEvent) -> ObjectApplied | ObjectDelet
             return ObjectDeleted(ref, uid, version)
         if event.type != APPLIED:
             raise StateError(f"{ref}: {event.type} is no state message")
-        projected = _model(ref, event).model_validate(event.data)
+        model = _model(ref, event)
+        if event.extensions.get("k8sgvk", "").rpartition("/")[2] != model.kind:
+            raise StateError(f"{ref}: the state on the bus is a {event.extensions.get('k8sgvk')}, and {model.kind} belongs here")
+        projected = model.model_validate(event.data)
     except ValueError as error:
         raise StateError(f"{ref}: the state on the bus is not valid: {error}") from error
     if projected.ref != ref or projected.metadata.uid != uid:

@@ -1,0 +1,165 @@
+"""A replica: the messages of the bus as a store of typed objects, and the proof that nothing is missing from it.
+
+`Replica.take` is given what a follower hands over and answers what changed. A message that is not valid changes nothing: the object keeps
+its last good version, and a problem says why. Whoever can publish on the bus has skipped the API server, so each message is held against
+its subject (`common.contracts.state.read_state`).
+
+The proof is the sync marker: how many objects of a resource the watcher had published up to a sequence, and the fold of their digests. It
+is compared whenever no message of the resource came after that sequence.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.codec import CodecError, decode
+from common.contracts import subjects
+from common.contracts.objects import Projection
+from common.contracts.problems import Problem
+from common.contracts.refs import ObjectRef, Resource
+from common.contracts.state import ObjectApplied, StateError, SyncMarker, fold, read_marker, read_state
+from common.store import Change, Store
+
+
+class StoredMessage(Protocol):
+    """A message as a follower hands it over."""
+
+    @property
+    def subject(self) -> str:
+        """Where it stands."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its CloudEvents attributes."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """Its data."""
+        ...
+
+    @property
+    def sequence(self) -> int:
+        """Its place in the stream."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """Whether it is a tombstone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A sync marker held against the replica."""
+
+    resource: Resource
+    marker: SyncMarker
+    count: int
+    hash: str
+
+    @property
+    def equal(self) -> bool:
+        """Whether the replica holds exactly what the watcher published."""
+        return (self.count, self.hash) == (self.marker.count, self.marker.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What some messages did to the replica."""
+
+    changes: tuple[Change, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+class Replica:
+    """The objects of one cluster. `markers` are the newest of each resource; one without a marker is not known to be complete."""
+
+    def __init__(self, cluster: str, store: Store) -> None:
+        self.store = store
+        self.markers: dict[Resource, SyncMarker] = {}
+        self._cluster = cluster
+        self._digests: dict[Resource, dict[ObjectRef, str]] = defaultdict(dict)
+        self._newest: dict[Resource, int] = {}
+        self._snapshot = 0  # a snapshot hides its tombstones, so a marker from before its end proves nothing
+
+    def replace(self, messages: Iterable[StoredMessage], sequence: int) -> Taken:
+        """Makes `messages` all that there is; the stream was read up to `sequence`. Markers are noted, and not compared yet."""
+        self.markers = {}
+        before, self._digests = self._digests, defaultdict(dict)
+        objects: list[Projection] = []
+        problems: list[Problem] = []
+        for message in messages:
+            read = self._read(message)
+            if isinstance(read, ObjectApplied):
+                self._digests[read.ref.resource][read.ref] = read.digest
+                objects.append(read.object)
+            elif isinstance(read, Problem):
+                problems.append(read)
+                objects.extend(self._kept(read.ref, before))
+        self._newest.clear()
+        self._snapshot = sequence
+        return Taken(self.store.replace(objects), tuple(sorted(problems)))
+
+    def change(self, messages: Sequence[StoredMessage]) -> Taken:
+        """Applies `messages` in their order."""
+        changes: list[Change | None] = []
+        problems: list[Problem] = []
+        comparisons: list[Comparison] = []
+        for message in messages:
+            read = self._read(message)
+            if isinstance(read, ObjectApplied):
+                self._digests[read.ref.resource][read.ref] = read.digest
+                changes.append(self.store.apply(read.object))
+            elif isinstance(read, ObjectRef):
+                self._digests[read.resource].pop(read, None)
+                changes.append(self.store.delete(read))
+            elif isinstance(read, Problem):
+                problems.append(read)
+            elif read is not None and read[1].through >= self._newest.get(read[0], self._snapshot):
+                comparisons.append(self._compare(*read))
+        return Taken(tuple(change for change in changes if change is not None), tuple(problems), tuple(comparisons))
+
+    def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
+        """An object, the name of a deleted one, a marker, a problem, or None for what is not ours."""
+        try:
+            if message.subject.startswith(f"{subjects.SYNC}."):
+                return self._marker(message)
+            where = subjects.parse_state(message.subject)
+        except subjects.SubjectError:
+            return None
+        if where.cluster != self._cluster:
+            return None
+        self._newest[where.ref.resource] = message.sequence
+        if message.gone:
+            return where.ref
+        try:
+            read = read_state(where.ref, decode(message.headers, message.body))
+        except (CodecError, StateError) as error:
+            return Problem(where.ref, "BadMessage", str(error))
+        return read if isinstance(read, ObjectApplied) else where.ref
+
+    def _marker(self, message: StoredMessage) -> tuple[Resource, SyncMarker] | Problem | None:
+        cluster, resource = subjects.parse_sync(message.subject)
+        if cluster != self._cluster or message.gone:
+            return None
+        try:
+            marker = read_marker(decode(message.headers, message.body))
+        except (CodecError, StateError) as error:
+            return Problem(ObjectRef(resource, "", "*"), "BadMarker", str(error))
+        self.markers[resource] = marker
+        return resource, marker
+
+    def _compare(self, resource: Resource, marker: SyncMarker) -> Comparison:
+        held = self._digests[resource]
+        return Comparison(resource, marker, len(held), fold(held.items()))
+
+    def _kept(self, ref: ObjectRef, before: Mapping[Resource, Mapping[ObjectRef, str]]) -> Iterable[Projection]:
+        """The last good version of an object whose new message cannot be read."""
+        held = self.store.find(ref)
+        if held is not None and ref in before[ref.resource]:
+            self._digests[ref.resource][ref] = before[ref.resource][ref]
+            yield held
