@@ -136,6 +136,8 @@ def read_state(ref: ObjectRef, event: CloudEvent) -> ObjectApplied | ObjectDelet
         if event.extensions.get("k8sgvk", "").rpartition("/")[2] != model.kind:
             raise StateError(f"{ref}: the state on the bus is a {event.extensions.get('k8sgvk')}, and {model.kind} belongs here")
         projected = model.model_validate(event.data)
+    except StateError:
+        raise
     except ValueError as error:
         raise StateError(f"{ref}: the state on the bus is not valid: {error}") from error
     if projected.ref != ref or projected.metadata.uid != uid:
