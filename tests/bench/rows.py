@@ -1,5 +1,6 @@
 """A row of a benchmark, and how rows are shown and kept. Pure."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Row:
 def percentile(values: Iterable[float], share: float) -> float:
     """The smallest value that at least `share` (0 to 1) of all are not above."""
     ordered = sorted(values)
-    return ordered[max(0, min(len(ordered) - 1, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def latency_rows(
