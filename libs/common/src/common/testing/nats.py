@@ -9,25 +9,21 @@ away with the test (unless one is given), and is killed at the end. The program 
 
 import asyncio
 import json
-import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nats
 
+from common.testing.ports import free_port
 from common.testing.waiting import wait_until
 
 READY_WITHIN = 30.0
-# Outside of the range from which the kernel takes ports for outgoing connections: a client that knocks at the port of a killed server
-# could otherwise be given that very port, and talk to itself.
-_PORTS = range(15000, 30000)
 
 
 def nats_binary() -> str:
@@ -244,18 +240,6 @@ async def nats_cluster(size: int = 3, *, store: Path | None = None) -> AsyncIter
         async with _ending(cluster.servers):
             await cluster.start_all()
             yield cluster
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    while True:
-        port = random.choice(_PORTS)  # noqa: S311 any port will do
-        with closing(socket.socket()) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 @asynccontextmanager

@@ -1,0 +1,10 @@
+"""A real Kubernetes for tests, of Kubernetes' own programs.
+
+`kube_api()` is an API server of a test's own, in some seconds and without root. `python -m common.testing.kubernetes up` is a whole cluster
+of one node, with pods, for root.
+"""
+
+from common.testing.kubernetes.binary import CannotBuild, echo_program, kubernetes_programs
+from common.testing.kubernetes.control_plane import KubeApi, KubectlError, kube_api
+
+__all__ = ["CannotBuild", "KubeApi", "KubectlError", "echo_program", "kube_api", "kubernetes_programs"]

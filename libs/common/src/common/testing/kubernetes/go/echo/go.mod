@@ -1,0 +1,3 @@
+module seaway.dev/testing/echo
+
+go 1.26.0
