@@ -19,8 +19,11 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, runtime_checkable
 
 HEADER_MESSAGE_ID: Final = "Nats-Msg-Id"
+HEADER_EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
 HEADER_TTL: Final = "Nats-TTL"
 HEADER_KV_OPERATION: Final = "KV-Operation"
+HEADER_MARKER_REASON: Final = "Nats-Marker-Reason"
+ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
 
 
 class BusError(Exception):
@@ -62,6 +65,7 @@ class StreamConfig:
     name: str
     subjects: tuple[str, ...]
     retention: Literal["limits", "workqueue"] = "limits"
+    discard: Literal["new", "old"] = "new"
     per_subject: int = 0
     max_age: float = 0
     max_bytes: int = 0
@@ -95,21 +99,10 @@ class Message:
     sequence: int
     time: float
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What a reader gets: a message, its place in this reader's own order, and how many it knew to be left behind it."""
-
-    message: Message
-    position: int
-    pending: int
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """A sign of life of a reader to which nothing was delivered. `position` is that of the last delivery."""
-
-    position: int
+    @property
+    def gone(self) -> bool:
+        """Whether this is a tombstone: its subject holds nothing any more. The server's own markers count too."""
+        return self.headers.get(HEADER_KV_OPERATION) in {"DEL", "PURGE"} or HEADER_MARKER_REASON in self.headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +121,18 @@ class Start:
 
 
 class Reader(Protocol):
-    """An ordered stream of deliveries, with a sign of life at least every few seconds."""
+    """Messages in the order of the stream, none left out, with a sign of life at least every few seconds."""
 
-    def __aiter__(self) -> AsyncIterator[Delivery | Idle]:
-        """Ends never by itself; raises Unavailable when the reader is lost (gap, missed heartbeats, consumer gone)."""
+    @property
+    def behind(self) -> int:
+        """How many messages the stream knew to follow the newest one that was handed over."""
+        ...
+
+    async def batch(self) -> Sequence[Message]:
+        """Waits for a message and hands over everything that is there; an empty batch is a sign of life.
+
+        Raises Unavailable when the reader is lost: a gap, missed heartbeats, the consumer or the connection gone.
+        """
         ...
 
 
@@ -195,6 +196,14 @@ class Bus(Protocol):
 
     async def get_last(self, stream: str, subject: str) -> Message | None:
         """The last message of `subject`, read from the stream's leader, so that one's own writes are seen."""
+        ...
+
+    async def get(self, stream: str, sequence: int) -> Message | None:
+        """The message at `sequence`, read from the stream's leader, or None if it is not there any more."""
+        ...
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Takes one message out of the stream; one that is not there is no error."""
         ...
 
     async def ensure_stream(self, config: StreamConfig) -> StreamState:
