@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from common.bus.streams import STREAMS
+from common.bus.streams import ALL
 from common.contracts import subjects
 from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
@@ -31,7 +31,7 @@ def streams() -> str:
     rows = [
         f"| `{stream.name}` | {', '.join(f'`{subject}`' for subject in stream.subjects)} | {stream.retention}"
         f"{', newest message a subject' if stream.per_subject == 1 else ''} | {_age(stream.max_age)} | {stream.description} |"
-        for stream in STREAMS
+        for stream in ALL
     ]
     head = "## Streams\n\n| stream | subjects | retention | kept for | carries |\n|---|---|---|---|---|\n"
     return head + "\n".join(rows) + "\n"
