@@ -6,5 +6,15 @@ of one node, with pods, for root.
 
 from common.testing.kubernetes.binary import CannotBuild, echo_program, kubernetes_programs
 from common.testing.kubernetes.control_plane import KubeApi, KubectlError, kube_api
+from common.testing.kubernetes.network import BackendNamespace, backend_namespace
 
-__all__ = ["CannotBuild", "KubeApi", "KubectlError", "echo_program", "kube_api", "kubernetes_programs"]
+__all__ = [
+    "BackendNamespace",
+    "CannotBuild",
+    "KubeApi",
+    "KubectlError",
+    "backend_namespace",
+    "echo_program",
+    "kube_api",
+    "kubernetes_programs",
+]

@@ -13,6 +13,7 @@ process dies.
 import asyncio
 import json
 import os
+import signal
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +25,7 @@ import aiohttp
 
 from common.testing.kubernetes import commands
 from common.testing.kubernetes.binary import kubernetes_programs
+from common.testing.kubernetes.child import Child
 from common.testing.kubernetes.credentials import identity, kubeconfig, signing_key, token_file, write_secret
 from common.testing.ports import free_port
 from common.testing.waiting import wait_until
@@ -37,52 +39,6 @@ class KubectlError(Exception):
     """What kubectl said when it failed."""
 
 
-class Child:
-    """One program. It dies with this process (PR_SET_PDEATHSIG), whatever that dies of."""
-
-    def __init__(self, program: Path, arguments: Sequence[str], log: Path) -> None:
-        self.name = program.name
-        self._command = ["setpriv", "--pdeathsig", "KILL", str(program), *arguments]
-        self._log = log
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def running(self) -> bool:
-        """Whether it was started and did not end."""
-        return self._process is not None and self._process.returncode is None
-
-    @property
-    def pid(self) -> int:
-        """The running process."""
-        assert self._process is not None, f"{self.name} is not running"
-        return self._process.pid
-
-    @property
-    def log(self) -> str:
-        """What it said so far."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-    async def start(self) -> None:
-        """Starts the process and does not wait for it."""
-        assert self._process is None, f"{self.name} is running already"
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def strike(self) -> None:
-        """Sends SIGKILL and does not wait."""
-        if self.running and self._process is not None:
-            self._process.kill()
-
-    async def kill(self) -> None:
-        """Ends the process at once, as a power failure would."""
-        self.strike()
-        if self._process is not None:
-            await self._process.wait()
-        self._process = None
-
-
 class KubeApi:
     """An API server and its etcd. `url`, `kubeconfig`, `ca_file` and the tokens outlive a restart."""
 
@@ -94,9 +50,7 @@ class KubeApi:
         self.etcd_url = f"http://127.0.0.1:{free_port()}"
         self.url = f"https://127.0.0.1:{port}"
         self.kubeconfig = root / "kubeconfig"
-        self._etcd = Child(
-            programs / "etcd", commands.etcd(self._files, self.etcd_url, f"http://127.0.0.1:{free_port()}"), root / "etcd.log"
-        )
+        self._etcd = self._child("etcd", commands.etcd(self._files, self.etcd_url, f"http://127.0.0.1:{free_port()}"))
         more = [
             "--authorization-mode=RBAC",
             "--disable-admission-plugins=ServiceAccount",
@@ -107,7 +61,7 @@ class KubeApi:
         arguments = commands.apiserver(
             self._files, address="127.0.0.1", port=port, etcd_url=self.etcd_url, service_range="10.96.0.0/16", more=more
         )
-        self._apiserver = Child(programs / "kube-apiserver", arguments, root / "kube-apiserver.log")
+        self._apiserver = self._child("kube-apiserver", arguments)
 
     @property
     def ca_file(self) -> Path:
@@ -155,7 +109,7 @@ class KubeApi:
         """Kills both programs. The signals are sent before anything is awaited, so that a second cancellation leaves nobody behind."""
         children = (self._apiserver, self._etcd)
         for child in children:
-            child.strike()
+            child.signal(signal.SIGKILL)
         for child in children:
             await child.kill()
 
@@ -231,10 +185,12 @@ class KubeApi:
             response.raise_for_status()
             return dict(await response.json())
 
+    def _child(self, program: str, arguments: Sequence[str]) -> Child:
+        return Child(program, [str(self._programs / program), *arguments], self._files.root / f"{program}.log")
+
     async def _ready(self) -> bool:
         for child in (self._etcd, self._apiserver):
-            if not child.running:
-                raise RuntimeError(f"{child.name} ended:\n{child.log[-2000:]}")
+            child.check()
         if not self.ca_file.exists():
             return False
         try:
