@@ -74,9 +74,10 @@ class List:
 
 @dataclass(frozen=True, slots=True)
 class Replaced(Generic[E]):
-    """The copy, complete, without tombstones, sorted by subject. What is not in it does not exist."""
+    """The copy, complete, sorted by subject. What is not in `messages` does not exist; `tombstones` says what went lately."""
 
     messages: tuple[E, ...]
+    tombstones: tuple[E, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +92,8 @@ class Cursor(Generic[E]):
 
     def __init__(self, tombstone_ttl: float) -> None:
         self.phase = Phase.SNAPSHOT
+        self.created = ""  # names the incarnation of the stream that the copy is of
         self._longest_gap = tombstone_ttl / 2
-        self._created = ""
         self._sequence = 0
         self._opened = 0.0
         self._up_to_date = 0.0  # everything that the stream took after this moment is still to come
@@ -121,15 +122,15 @@ class Cursor(Generic[E]):
     def listed(self, listing: Listing) -> Open | Replaced[E] | None:
         """The stream was listed: after the reader was opened, or because of a `List`."""
         if self.phase is Phase.RESUMING:
-            if listing.created != self._created or listing.last_sequence < self._sequence:
+            if listing.created != self.created or listing.last_sequence < self._sequence:
                 return self._restart()
             self.phase = Phase.FOLLOWING
         if self.phase is Phase.FOLLOWING:
             return None
         if self._expected is None:
-            self._created = listing.created
+            self.created = listing.created
             self._expected = set(listing.subjects) - self._held.keys()
-        elif listing.created != self._created:
+        elif listing.created != self.created:
             return self._restart()
         else:
             self._expected.intersection_update(listing.subjects)
@@ -161,8 +162,9 @@ class Cursor(Generic[E]):
             return None
         self.phase = Phase.FOLLOWING
         self._up_to_date = max(self._up_to_date, self._opened)
-        held, self._held, self._expected = self._held, {}, None
-        return Replaced(tuple(held[subject] for subject in sorted(held) if not held[subject].gone))
+        held = [message for _, message in sorted(self._held.items())]
+        self._held, self._expected = {}, None
+        return Replaced(tuple(m for m in held if not m.gone), tuple(m for m in held if m.gone))
 
     def _overdue(self) -> List | None:
         """A stream that is never quiet gives no `idle`, so passing the barrier asks for a new list too, once."""
@@ -173,7 +175,7 @@ class Cursor(Generic[E]):
 
     def _restart(self) -> Open:
         self.phase = Phase.SNAPSHOT
-        self._created = ""
+        self.created = ""
         self._sequence = 0
         self._barrier = None
         self._expected = None

@@ -23,7 +23,7 @@ import structlog
 
 from common.backoff import Backoff
 from common.bus import metrics
-from common.bus.protocol import Bus, BusError, Message, Reader, Start
+from common.bus.protocol import Bus, BusError, Message, Reader, Start, StreamMissing
 from common.contracts.state import TOMBSTONE_TTL
 from common.contracts.subjects import SYNC
 from common.snapshot import Changed, Cursor, Listing, Open, Phase, Replaced
@@ -50,6 +50,7 @@ class Follower:
         *,
         name: str,
         headers_only: bool = False,
+        wait_for_stream: bool = True,
         tombstone_ttl: float = TOMBSTONE_TTL,
         backoff: Backoff = BACKOFF,
     ) -> None:
@@ -58,6 +59,7 @@ class Follower:
         self._stream = stream
         self._filters = tuple(filters)
         self._headers_only = headers_only
+        self._wait_for_stream = wait_for_stream
         self._backoff = backoff
         self._cursor: Cursor[Message] = Cursor(tombstone_ttl)
         self._markers: dict[str, Message] = {}
@@ -92,6 +94,11 @@ class Follower:
         return self._cursor.missing
 
     @property
+    def created(self) -> str:
+        """Names the incarnation of the stream, as `StreamState.created` does."""
+        return self._cursor.created
+
+    @property
     def markers(self) -> Mapping[str, Message]:
         """The newest sync marker of each subject that was handed over. A resource without one is not known to be complete."""
         return self._markers
@@ -114,6 +121,8 @@ class Follower:
                         self._note(update)
                         yield update
             except BusError as error:
+                if isinstance(error, StreamMissing) and not self._wait_for_stream:
+                    raise
                 if _now() - began > _HEALTHY_AFTER:
                     self._losses = 0
                 await self._pause(error)

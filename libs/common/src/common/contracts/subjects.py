@@ -5,6 +5,7 @@
     evt.v1.<cluster>.<service>.<what>                           a fact
     alerts.v1.<cluster>.<severity>.<service>.<name>             what an operator should act on
     jobs.v1.<cluster>.<domain>.<verb>                           work to be done once; given up: dlq.v1.<cluster>.<domain>.<verb>
+    hooks.v1.<source>.<project>.<event>                         a webhook as it came
 
 Each token is an encoded text. The encoding is injective and readable: letters, digits and `-` stay, `.` becomes `_`, and any other byte
 of the UTF-8 form becomes `=XX`. So no text can smuggle a `.`, `*` or `>` into a subject, and two texts never share one. The token `_`
@@ -26,6 +27,7 @@ EVENTS: Final = "evt.v1"
 ALERTS: Final = "alerts.v1"
 JOBS: Final = "jobs.v1"
 DEAD_LETTERS: Final = "dlq.v1"
+HOOKS: Final = "hooks.v1"
 
 _NO_NAMESPACE: Final = "_"
 _CORE: Final = "core"
