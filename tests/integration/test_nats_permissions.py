@@ -1,0 +1,170 @@
+"""A real server with our configuration: each service can do its work with its own key, and nothing else."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from common.bus.follower import Follower, Replaced, Update
+from common.bus.nats import NatsBus, connect
+from common.bus.protocol import BusError, Denied, Start
+from common.bus.settings import BusSettings
+from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, ensure_streams
+from common.contracts.refs import ObjectRef, Resource
+from common.contracts.subjects import alert_subject, event_subject, job_subject, state_filter, state_subject, sync_subject
+from common.testing.nats import NatsServer
+from seaway import bus_keys
+from seaway.nats_conf import OPERATOR, RENDERER, WATCHER, Server, User, inbox, render, roles
+
+PODS = Resource("", "pods")
+POD = state_subject("prod", ObjectRef(PODS, "shop", "web"))
+
+
+class GuardedServer(NatsServer):
+    """A server with the configuration that we ship."""
+
+    users: tuple[User, ...] = ()
+
+    def _config(self) -> str:
+        server = Server(self.name, str(self.store / "data"), f"127.0.0.1:{self.port}", f"127.0.0.1:{self.monitor_port}")
+        return render(server, self.users)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """The server, and a connection for whoever has a key."""
+
+    url: str
+    keys: Path
+    ends: AsyncExitStack
+
+    async def connect(self, role: str, *, key: str = "", answers: str = "") -> NatsBus:
+        settings = BusSettings(
+            url=self.url,
+            name=role,
+            inbox=answers or inbox(role),
+            nkey_file=self.keys / f"{key or role}.nkey",
+            patience=10,
+            request_timeout=5,
+        )
+        bus = await connect(settings)
+        self.ends.push_async_callback(bus.close)
+        return bus
+
+
+@pytest.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Guarded]:
+    server = GuardedServer(tmp_path / "nats")
+    server.users = tuple(bus_keys.ensure(tmp_path / "keys", roles()))
+    try:
+        await server.start()
+        async with AsyncExitStack() as ends:
+            yield Guarded(server.url, tmp_path / "keys", ends)
+    finally:
+        await server.kill()
+
+
+async def first(follower: Follower) -> Update:
+    async for update in follower:
+        return update
+    raise AssertionError("a follower has no end")
+
+
+async def test_what_the_watcher_writes_reaches_the_renderer(guarded: Guarded) -> None:
+    watcher = await guarded.connect(WATCHER)
+    await ensure_streams(watcher, replicas=1)
+    stored = await watcher.publish(POD, b"pod", {}, expected_last=0)
+    await watcher.publish(sync_subject("prod", PODS), b"marker", {})
+    assert (await watcher.get_last(STATE.name, POD)) is not None
+
+    renderer = await guarded.connect(RENDERER)
+    filters = (state_filter("prod", PODS), sync_subject("prod", PODS))
+    async with Follower(renderer, STATE.name, filters, name=RENDERER) as follower:
+        update = await first(follower)
+    assert isinstance(update, Replaced)
+    assert {message.sequence for message in update.messages} == {stored.sequence, stored.sequence + 1}
+
+
+async def test_the_watcher_follows_what_it_wrote(guarded: Guarded) -> None:
+    watcher = await guarded.connect(WATCHER)
+    await ensure_streams(watcher, replicas=1)
+    await watcher.publish(POD, b"pod", {})
+    async with Follower(watcher, STATE.name, (state_filter("prod", PODS),), name=WATCHER, headers_only=True) as follower:
+        assert len((await first(follower)).messages) == 1
+
+
+@pytest.mark.parametrize("service", [WATCHER, RENDERER])
+async def test_a_service_publishes_its_own_facts_and_alerts_and_no_others(guarded: Guarded, service: str) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    bus = await guarded.connect(service)
+    for subject in (event_subject("prod", service, "applied"), alert_subject("prod", "warning", service, "slow")):
+        assert (await bus.publish(subject, b"fact", {})).sequence == 1
+
+    other = RENDERER if service == WATCHER else WATCHER
+    for subject in (event_subject("prod", other, "applied"), alert_subject("prod", "warning", other, "slow")):
+        with pytest.raises(Denied):
+            await bus.publish(subject, b"a lie", {})
+
+
+@pytest.mark.parametrize("role", [RENDERER, OPERATOR])
+@pytest.mark.parametrize(
+    "subject", [POD, sync_subject("prod", PODS), job_subject("prod", "image", "build"), "$JS.API.STREAM.DELETE.STATE"]
+)
+async def test_nobody_but_the_watcher_changes_state(guarded: Guarded, role: str, subject: str) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    bus = await guarded.connect(role)
+    with pytest.raises(Denied):
+        await bus.publish(subject, b"{}", {})
+
+
+async def test_the_renderer_reads_state_and_no_other_stream(guarded: Guarded) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    renderer = await guarded.connect(RENDERER)
+    for stream in (EVENTS, ALERTS, JOBS):
+        with pytest.raises(Denied):
+            async with renderer.read(stream.name, stream.subjects, Start(), name="curious"):
+                pass
+        with pytest.raises(Denied):
+            await renderer.get(stream.name, 1)
+
+
+async def test_a_reader_cannot_have_state_delivered_as_state(guarded: Guarded) -> None:
+    """A push consumer makes the server publish in the reader's stead; its target stands in the body, where no permission reaches."""
+    watcher = await guarded.connect(WATCHER)
+    await ensure_streams(watcher, replicas=1)
+    await watcher.publish(POD, b"pod", {})
+    renderer = await guarded.connect(RENDERER)
+    forged = state_subject("prod", ObjectRef(PODS, "shop", "forged"))
+    config = {"name": "push", "deliver_subject": forged, "deliver_policy": "all", "ack_policy": "none", "filter_subject": POD}
+    with pytest.raises(BusError, match="cycle"):
+        await renderer.publish(
+            f"$JS.API.CONSUMER.CREATE.STATE.push.{POD}", json.dumps({"stream_name": "STATE", "config": config}).encode(), {}
+        )
+    assert await watcher.get_last(STATE.name, forged) is None
+
+
+async def test_the_operator_reads_everything_that_is_kept(guarded: Guarded) -> None:
+    watcher = await guarded.connect(WATCHER)
+    await ensure_streams(watcher, replicas=1)
+    await watcher.publish(POD, b"pod", {})
+    await watcher.publish(event_subject("prod", WATCHER, "synced"), b"fact", {})
+    operator = await guarded.connect(OPERATOR)
+    for stream in (STATE, EVENTS):
+        async with Follower(operator, stream.name, stream.subjects, name=OPERATOR) as follower:
+            assert len((await first(follower)).messages) == 1
+
+
+async def test_nobody_listens_to_the_answers_that_another_gets(guarded: Guarded) -> None:
+    with pytest.raises(BusError):
+        await guarded.connect(RENDERER, answers=inbox(WATCHER))
+
+
+async def test_without_a_key_there_is_no_bus(guarded: Guarded) -> None:
+    with pytest.raises(Denied):
+        await connect(BusSettings(url=guarded.url, patience=10))
+    bus_keys.ensure(guarded.keys, ["stranger"])
+    with pytest.raises(Denied):
+        await guarded.connect(WATCHER, key="stranger")
