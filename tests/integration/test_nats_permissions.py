@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from common.bus.follower import Follower, Replaced, Update
+from common.bus.follower import Follower, Update
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import BusError, Denied, Start
 from common.bus.settings import BusSettings
 from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.subjects import alert_subject, event_subject, job_subject, state_filter, state_subject, sync_subject
+from common.snapshot import Replaced
 from common.testing.nats import NatsServer
 from seaway import bus_keys
 from seaway.nats_conf import OPERATOR, RENDERER, WATCHER, Server, User, inbox, render, roles
