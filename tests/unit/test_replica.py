@@ -54,11 +54,11 @@ def names(replica: Replica) -> list[str]:
 
 def test_messages_become_objects_and_tombstones_take_them_away() -> None:
     replica = Replica("prod", Store())
-    taken = replica.replace([put(config("a"), 1), put(config("b"), 2)], 2)
+    taken = replica.replace([put(config("a"), 1), put(config("b"), 2)])
     assert len(taken.changes) == 2
     replica.change([put(config("c"), 3), drop(config("a"), 4)])
     assert names(replica) == ["b", "c"]
-    replica.replace([put(config("c"), 3)], 4)
+    replica.replace([put(config("c"), 3)])
     assert names(replica) == ["c"]
 
 
@@ -86,7 +86,7 @@ WRONG: list[tuple[Stored, str]] = [
 def test_a_message_that_is_not_valid_leaves_the_last_good_version(message: Stored, reason: str) -> None:
     replica = Replica("prod", Store())
     replica.change([put(config("a", "good"), 1)])
-    for taken in (replica.change([message]), replica.replace([message], 9)):
+    for taken in (replica.change([message]), replica.replace([message])):
         assert [reason in problem.message for problem in taken.problems] == [True]
         assert taken.changes == ()
         held = replica.store.get(ConfigMap, "shop", "a")
@@ -104,7 +104,7 @@ def test_an_object_under_the_subject_of_another_resource_is_refused() -> None:
 
 def test_a_marker_proves_that_nothing_is_missing() -> None:
     replica = Replica("prod", Store())
-    replica.replace([put(config("a"), 1), put(config("b"), 2)], 2)
+    replica.replace([put(config("a"), 1), put(config("b"), 2)])
     (comparison,) = replica.change([marker([config("a"), config("b")], through=2)]).comparisons
     assert comparison.equal
     assert replica.markers.keys() == {ConfigMap.resource}
@@ -113,18 +113,18 @@ def test_a_marker_proves_that_nothing_is_missing() -> None:
 @pytest.mark.parametrize("held", [[], [config("a")], [config("a"), config("b", "other")], [config("a"), config("c")]])
 def test_a_marker_finds_what_is_missing_or_different(held: list[ObjectApplied]) -> None:
     replica = Replica("prod", Store())
-    replica.replace([put(config("a"), 1), put(config("b"), 2)], 2)
+    replica.replace([put(config("a"), 1), put(config("b"), 2)])
     (comparison,) = replica.change([marker(held, through=2)]).comparisons
     assert not comparison.equal
 
 
 def test_a_marker_from_before_the_newest_message_proves_nothing() -> None:
     replica = Replica("prod", Store())
-    replica.replace([put(config("a"), 1)], 1)
+    replica.replace([put(config("a"), 1)])
     assert replica.change([put(config("b"), 3), marker([config("a")], through=2)]).comparisons == ()
 
 
 def test_a_marker_from_before_the_end_of_the_snapshot_proves_nothing() -> None:
     replica = Replica("prod", Store())
-    replica.replace([put(config("a"), 1)], 7)
+    replica.replace([put(config("a"), 1)], [drop(config("b"), 7)])
     assert replica.change([marker([config("a"), config("b")], through=5)]).comparisons == ()

@@ -84,10 +84,10 @@ class Replica:
         self._cluster = cluster
         self._digests: dict[Resource, dict[ObjectRef, str]] = defaultdict(dict)
         self._newest: dict[Resource, int] = {}
-        self._snapshot = 0  # a snapshot hides its tombstones, so a marker from before its end proves nothing
+        self._snapshot = 0  # a marker from before the end of the snapshot proves nothing
 
-    def replace(self, messages: Iterable[StoredMessage], sequence: int) -> Taken:
-        """Makes `messages` all that there is; the stream was read up to `sequence`. Markers are noted, and not compared yet."""
+    def replace(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage] = ()) -> Taken:
+        """Makes `messages` all that there is; `tombstones` were read with them. Markers are noted, and not compared yet."""
         self.markers = {}
         before, self._digests = self._digests, defaultdict(dict)
         objects: list[Projection] = []
@@ -101,7 +101,7 @@ class Replica:
                 problems.append(read)
                 objects.extend(self._kept(read.ref, before))
         self._newest.clear()
-        self._snapshot = sequence
+        self._snapshot = max((message.sequence for message in (*messages, *tombstones)), default=0)
         return Taken(self.store.replace(objects), tuple(sorted(problems)))
 
     def change(self, messages: Sequence[StoredMessage]) -> Taken:
