@@ -1,0 +1,1 @@
+"""The demo: Seaway serves a sample application on this machine."""

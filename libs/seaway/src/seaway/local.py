@@ -1,0 +1,69 @@
+"""Where a Seaway on this machine keeps its things, and how the other commands find its bus.
+
+`seaway up` keeps everything below one directory. A command on the same machine needs only to know that directory (`--data`, or
+SEAWAY_DATA); for a Seaway in a cluster it is told the server and the user instead (`--nats`, `--nkey`).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from common.bus.settings import BusSettings
+
+PORT: Final = 4222
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directory of a Seaway on this machine."""
+
+    root: Path
+
+    @property
+    def bus(self) -> Path:
+        """What nats-server keeps: its configuration, its users' keys, its streams."""
+        return self.root / "nats"
+
+    @property
+    def edge(self) -> Path:
+        """What nginx and its renderer share."""
+        return self.root / "nginx"
+
+    @property
+    def address(self) -> Path:
+        """A file with the URL of the bus, while there is one."""
+        return self.root / "bus.url"
+
+    def key(self, user: str) -> Path:
+        """The nkey seed of a user of the bus."""
+        return self.bus / "keys" / f"{user}.nk"
+
+
+def default_root() -> Path:
+    """SEAWAY_DATA, else a directory of the user (XDG Base Directory Specification), or of the system for root."""
+    given = os.environ.get("SEAWAY_DATA")
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path("/var/lib/seaway")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "seaway"
+
+
+def operator(data: Path | None, url: str | None, nkey: Path | None, tls_ca: Path | None = None) -> BusSettings:
+    """How an operator reaches the bus: as told, else the one on this machine. Raises FileNotFoundError if there is none."""
+    if url is not None:
+        return BusSettings(url=url, name="seaway-command", nkey_file=nkey, tls_ca=tls_ca, patience=10)
+    home = Home(data or default_root())
+    if not home.address.is_file():
+        raise FileNotFoundError(
+            f"no Seaway runs on this machine with its data in {home.root}; start one with `seaway up`, "
+            "name its directory with --data, or name a server with --nats nats://HOST:PORT"
+        )
+    return BusSettings(
+        url=home.address.read_text().strip(),
+        name="seaway-command",
+        nkey_file=home.key("operator"),
+        inbox="_INBOX_operator",
+        patience=10,
+    )
