@@ -1,0 +1,166 @@
+"""The frame of a service: settings, logs, probes, signals, one TaskGroup that owns everything, and an orderly end.
+
+    def main() -> None:
+        run("zone-renderer", Settings, compose)
+
+    async def compose(app: App[Settings]) -> None:
+        bus = await app.bus()
+        app.spawn("follow", follow(bus))
+        app.at_stop(Stage.FLUSH, "publisher", publisher.flush)
+
+`compose` wires the parts and returns; the service then runs until a signal comes or a task ends with an exception. At the end the stages
+run in their order, each entry with what is left of the deadline; an entry that does not finish is named in the log, and the exit code
+is 1. A second signal ends the process at once.
+
+    Fatal      why a service cannot go on, as a sentence for people: no traceback
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from enum import IntEnum
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from common.bus.nats import NatsBus, connect
+from common.bus.protocol import BusError
+from common.runtime import logging
+from common.runtime.health import Health
+from common.runtime.settings import ServiceSettings, load
+
+S = TypeVar("S", bound=ServiceSettings)
+
+log = structlog.get_logger(__name__)
+
+
+class Fatal(Exception):
+    """Why a service cannot go on. The text names what is missing and the mend."""
+
+
+class Stage(IntEnum):
+    """The order of an orderly end."""
+
+    INTAKE = 0  # take nothing new
+    DRAIN = 1  # finish what was begun
+    FLUSH = 2  # tell what is done
+    CLOSE = 3  # let go
+
+
+class App(Generic[S]):
+    """A running service."""
+
+    def __init__(self, service: str, settings: S, group: asyncio.TaskGroup) -> None:
+        self.service = service
+        self.settings = settings
+        self.health = Health()
+        self._group = group
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stages: list[tuple[Stage, str, Callable[[], Awaitable[None]]]] = []
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs `work` until the service ends; an exception in it ends the service."""
+        task = self._group.create_task(work, name=name)
+        self._tasks.append(task)
+        return task
+
+    def at_stop(self, stage: Stage, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Does `work` when the service ends, in its stage."""
+        self._stages.append((stage, name, work))
+
+    async def bus(self) -> NatsBus:
+        """A connection to the bus, with its watchdog; closed last."""
+        bus = await connect(self.settings.bus)
+        self.spawn("bus-watchdog", bus.watch())
+        self.at_stop(Stage.CLOSE, "bus", bus.close)
+        self.health.live_while("event-loop", lambda: None)
+        return bus
+
+    async def stop(self) -> bool:
+        """Runs the stages, then cancels the tasks. Whether everything was done in time."""
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self.settings.shutdown_deadline
+        done = True
+        for stage, name, work in sorted(self._stages, key=lambda entry: entry[0]):
+            try:
+                async with asyncio.timeout(max(0.1, ends - clock())):
+                    await work()
+            except TimeoutError:
+                done = False
+                log.error("shutdown.hung", stage=stage.name.lower(), part=name, deadline=self.settings.shutdown_deadline)
+        for task in self._tasks:
+            task.cancel()
+        hung = (await asyncio.wait(self._tasks, timeout=max(0.5, ends - clock())))[1] if self._tasks else ()
+        for task in hung:
+            done = False
+            log.error("shutdown.hung", stage="tasks", part=task.get_name(), deadline=self.settings.shutdown_deadline)
+        return done
+
+
+def run(service: str, kind: type[S], compose: Callable[[App[S]], Awaitable[None]]) -> None:
+    """Runs a service to its end and exits: 0 after a signal, 1 otherwise, 2 for wrong settings."""
+    settings = load(kind, service, sys.argv[1:])
+    logging.configure(service, settings)
+    sys.exit(asyncio.run(_serve(service, settings, compose)))
+
+
+async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitable[None]]) -> int:
+    stopping = _signals()
+    done = True
+    try:
+        async with asyncio.TaskGroup() as group:
+            app = App(service, settings, group)
+            async with app.health.served(settings.probes) as address:
+                log.info("service.started", instance=settings.instance, cluster=settings.cluster, probes=address)
+                await _until(stopping, compose(app))
+                log.info("service.stopping")
+                done = await app.stop()
+    except* (Fatal, BusError) as errors:
+        done = False
+        for error in _leaves(errors):
+            log.error("service.failed", reason=str(error))
+    except* Exception as errors:
+        done = False
+        for error in _leaves(errors):
+            log.error("service.crashed", error=repr(error), exc_info=error)
+    log.info("service.stopped")
+    return 0 if done else 1
+
+
+async def _until(stopping: asyncio.Event, composing: Awaitable[None]) -> None:
+    """Composes, then waits for the signal; one that comes while the service is still composed ends that."""
+    composed = asyncio.ensure_future(composing)
+    signalled = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({composed, signalled}, return_when=asyncio.FIRST_COMPLETED)
+        if composed.done():
+            composed.result()
+            await signalled
+    finally:
+        for waiting in (composed, signalled):
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+
+
+def _signals() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one kills, as a signal does by itself."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    """The exceptions of a group and its subgroups."""
+    return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])]
