@@ -10,20 +10,17 @@ request fail, `forbid` takes a permission away, `lose` removes a stream. Nothing
 import asyncio
 import json
 import time
-from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
+from common.bus.memory_stream import MemoryQueue, MemoryStream, changed, matches
 from common.bus.protocol import (
     ADVISORIES,
-    HEADER_MESSAGE_ID,
-    HEADER_TTL,
-    Conflict,
     Denied,
-    Full,
     Job,
     Message,
     QueueConfig,
@@ -37,19 +34,7 @@ from common.bus.protocol import (
     Unavailable,
 )
 
-_OVERHEAD: Final = 22  # bytes of a message in a JetStream file, beside its content
 _BATCH: Final = 500
-
-
-def matches(filter_: str, subject: str) -> bool:
-    """Whether `subject` is below `filter_`: `*` is one token, `>` at the end one or more."""
-    wanted, tokens = filter_.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted = wanted[:-1]
-        if len(tokens) <= len(wanted):
-            return False
-        tokens = tokens[: len(wanted)]
-    return len(wanted) == len(tokens) and all(want in {"*", token} for want, token in zip(wanted, tokens, strict=True))
 
 
 class MemoryBroker:
@@ -59,7 +44,7 @@ class MemoryBroker:
         self.max_payload = max_payload
         self.heartbeat = heartbeat
         self.away = False
-        self.streams: dict[str, _Stream] = {}
+        self.streams: dict[str, MemoryStream] = {}
         self._clock = clock
         self._forbidden: set[str] = set()
         self._incarnations = 0
@@ -89,15 +74,15 @@ class MemoryBroker:
         lost.gone = True
         lost.news.set()
 
-    def ensure(self, config: StreamConfig) -> "_Stream":
+    def ensure(self, config: StreamConfig) -> MemoryStream:
         """Creates the stream or changes its options."""
         if config.name not in self.streams:
             self._incarnations += 1
-            self.streams[config.name] = _Stream(config, f"incarnation {self._incarnations}", self._clock)
+            self.streams[config.name] = MemoryStream(config, f"incarnation {self._incarnations}", self._clock)
         self.streams[config.name].config = config
         return self.streams[config.name]
 
-    def stream(self, name: str) -> "_Stream":
+    def stream(self, name: str) -> MemoryStream:
         """The stream without what has expired. Raises StreamMissing."""
         self.check()
         if name not in self.streams:
@@ -122,102 +107,26 @@ class MemoryBroker:
             raise Denied(f'permissions violation for publish to "{subject}"')
         if len(body) > self.max_payload:
             raise TooLarge(f"the message for {subject} has {len(body)} bytes, and the bus takes {self.max_payload}")
-        for stream in self.streams.values():
-            if any(matches(filter_, subject) for filter_ in stream.config.subjects):
-                stream.expire()
-                return stream.store(subject, body, headers, expected_last)
+        for stream in self._listening(subject):
+            stream.expire()
+            return stream.store(subject, body, headers, expected_last)
         raise Unavailable(f"nobody answers on {subject}: there is no such stream")
 
-    def advise(self, queue: "_Queue", sequence: int, deliveries: int) -> None:
-        """Says that a job was delivered too often, to whatever stream listens."""
-        subject = f"{ADVISORIES}.{queue.config.stream}.{queue.config.name}"
-        notice = {"stream": queue.config.stream, "consumer": queue.config.name, "stream_seq": sequence, "deliveries": deliveries}
-        for stream in self.streams.values():
-            if any(matches(filter_, subject) for filter_ in stream.config.subjects):
-                stream.store(subject, json.dumps(notice).encode(), {}, None)
+    def queue(self, config: QueueConfig) -> MemoryQueue:
+        """The durable consumer of that name, made or changed."""
 
+        def give_up(sequence: int, deliveries: int) -> None:
+            notice = {"stream": config.stream, "consumer": config.name, "stream_seq": sequence, "deliveries": deliveries}
+            for listener in self._listening(f"{ADVISORIES}.{config.stream}.{config.name}"):
+                listener.store(f"{ADVISORIES}.{config.stream}.{config.name}", json.dumps(notice).encode(), {}, None)
 
-@dataclass(slots=True)
-class _Stream:
-    config: StreamConfig
-    created: str
-    clock: Callable[[], float]
-    last_sequence: int = 0
-    size: int = 0
-    gone: bool = False
-    messages: "OrderedDict[int, Message]" = field(default_factory=OrderedDict)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    queues: dict[str, "_Queue"] = field(default_factory=dict)
-    _by_subject: dict[str, list[int]] = field(default_factory=dict)
-    _ids: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _deadlines: dict[int, float] = field(default_factory=dict)
+        stream = self.stream(config.stream)
+        queue = stream.queues.setdefault(config.name, MemoryQueue(stream, config, give_up))
+        queue.config = config
+        return queue
 
-    def store(self, subject: str, body: bytes, headers: Mapping[str, str], expected_last: int | None) -> Stored:
-        last = self.last(subject)
-        if expected_last is not None and expected_last != (last.sequence if last else 0):
-            raise Conflict(f"wrong last sequence: {last.sequence if last else 0}")
-        now = self.clock()
-        id_ = headers.get(HEADER_MESSAGE_ID, "")
-        if id_ in self._ids and now - self._ids[id_][1] < self.config.duplicate_window:
-            return Stored(self._ids[id_][0], duplicate=True)
-        message = Message(subject, dict(headers), body, self.last_sequence + 1, now)
-        self._make_room(message)
-        self.last_sequence = message.sequence
-        if id_:
-            self._ids[id_] = (message.sequence, now)
-        if self.config.message_ttl and HEADER_TTL in headers:
-            self._deadlines[message.sequence] = now + int(headers[HEADER_TTL])
-        elif self.config.max_age:
-            self._deadlines[message.sequence] = now + self.config.max_age
-        self.messages[message.sequence] = message
-        self.size += _size(message)
-        self._by_subject.setdefault(subject, []).append(message.sequence)
-        self.news.set()
-        return Stored(message.sequence)
-
-    def last(self, subject: str) -> Message | None:
-        sequences = self._by_subject.get(subject)
-        return self.messages[sequences[-1]] if sequences else None
-
-    def subjects(self, filter_: str) -> dict[str, int]:
-        return {subject: len(sequences) for subject, sequences in self._by_subject.items() if matches(filter_, subject)}
-
-    def remove(self, sequence: int) -> None:
-        message = self.messages.pop(sequence, None)
-        if message is None:
-            return
-        self.size -= _size(message)
-        self._deadlines.pop(sequence, None)
-        sequences = self._by_subject[message.subject]
-        sequences.remove(sequence)
-        if not sequences:
-            del self._by_subject[message.subject]
-        for queue in self.queues.values():
-            queue.forget(sequence)
-
-    def expire(self) -> None:
-        now = self.clock()
-        for sequence in [sequence for sequence, deadline in self._deadlines.items() if deadline <= now]:
-            self.remove(sequence)
-
-    def state(self) -> StreamState:
-        return StreamState(self.config.name, self.created, self.last_sequence, len(self.messages), self.size, self.config)
-
-    def _make_room(self, message: Message) -> None:
-        replaced = self._by_subject.get(message.subject, [])
-        full = self.config.per_subject and len(replaced) >= self.config.per_subject
-        freed = _size(self.messages[replaced[0]]) if full else 0
-        if self.config.max_bytes and self.size - freed + _size(message) > self.config.max_bytes:
-            if self.config.discard == "new":
-                raise Full("maximum bytes exceeded")
-            while self.messages and self.size + _size(message) > self.config.max_bytes:
-                self.remove(next(iter(self.messages)))
-        elif full:
-            self.remove(replaced[0])
-
-
-def _size(message: Message) -> int:
-    return _OVERHEAD + len(message.subject) + len(message.body) + sum(len(k) + len(v) + 4 for k, v in message.headers.items())
+    def _listening(self, subject: str) -> list[MemoryStream]:
+        return [stream for stream in self.streams.values() if any(matches(each, subject) for each in stream.config.subjects)]
 
 
 class MemoryBus:
@@ -281,10 +190,9 @@ class MemoryBus:
     async def work(self, config: QueueConfig) -> AsyncIterator[AsyncIterator[Job]]:
         """See `Bus`."""
         await self._turn()
-        stream = self._broker.stream(config.stream)
-        queue = stream.queues.setdefault(config.name, _Queue(self._broker, stream, config))
-        queue.config = config
-        async with aclosing(queue.jobs()) as jobs:
+        queue = self._broker.queue(config)
+        generation = self._broker.generation
+        async with aclosing(queue.jobs(lambda: self._broker.check(generation))) as jobs:
             yield jobs
 
     async def close(self) -> None:
@@ -302,7 +210,7 @@ class MemoryReader:
     """See `Reader`. What is to be replayed is settled when it is opened; what was replaced meanwhile is left out."""
 
     def __init__(
-        self, broker: MemoryBroker, stream: _Stream, filters: tuple[str, ...], start: Start, *, headers_only: bool
+        self, broker: MemoryBroker, stream: MemoryStream, filters: tuple[str, ...], start: Start, *, headers_only: bool
     ) -> None:
         self._broker = broker
         self._generation = broker.generation
@@ -334,7 +242,7 @@ class MemoryReader:
             messages = self._take()
             if messages or asyncio.get_running_loop().time() >= deadline:
                 return messages
-            await _changed(self._stream, deadline)
+            await changed(self._stream, deadline)
 
     def _take(self) -> list[Message]:
         messages: list[Message] = []
@@ -355,109 +263,3 @@ class MemoryReader:
 
     def _wants(self, message: Message) -> bool:
         return any(matches(filter_, message.subject) for filter_ in self._filters)
-
-
-class _Queue:
-    """A durable consumer of a work queue."""
-
-    def __init__(self, broker: MemoryBroker, stream: _Stream, config: QueueConfig) -> None:
-        self.config = config
-        self._broker = broker
-        self._stream = stream
-        self._attempts: dict[int, int] = {}
-        self._due: dict[int, float] = {}  # when a job may be given out again
-        self._out: set[int] = set()  # given out and not answered
-        self._given_up: set[int] = set()
-
-    async def jobs(self) -> AsyncGenerator[Job, None]:
-        generation = self._broker.generation
-        while True:
-            await asyncio.sleep(0)
-            self._broker.check(generation)
-            if self._stream.gone:
-                raise Unavailable("the consumer was deleted")
-            self._stream.expire()
-            job = self._next()
-            if job is not None:
-                yield job
-            else:
-                await _changed(self._stream, asyncio.get_running_loop().time() + self._patience())
-
-    def answer(self, sequence: int) -> None:
-        """The job is over."""
-        self._stream.remove(sequence)
-        self._stream.news.set()
-
-    def postpone(self, sequence: int, delay: float, *, out: bool) -> None:
-        """The job is due again after `delay` unless it is answered before; `out`: somebody still works on it."""
-        if sequence in self._stream.messages:
-            self._due[sequence] = self._stream.clock() + delay
-            if not out:
-                self._out.discard(sequence)
-            self._stream.news.set()
-
-    def forget(self, sequence: int) -> None:
-        """The message left the stream."""
-        self._attempts.pop(sequence, None)
-        self._due.pop(sequence, None)
-        self._out.discard(sequence)
-        self._given_up.discard(sequence)
-
-    def _next(self) -> "MemoryJob | None":
-        now = self._stream.clock()
-        self._out -= {sequence for sequence in self._out if self._due[sequence] <= now}
-        if len(self._out) >= self.config.max_pending:
-            return None
-        for message in list(self._stream.messages.values()):
-            sequence = message.sequence
-            if sequence in self._given_up or self._due.get(sequence, 0) > now or not matches(self.config.filter, message.subject):
-                continue
-            attempts = self._attempts.get(sequence, 0)
-            if 0 < self.config.max_deliver <= attempts:
-                self._given_up.add(sequence)
-                self._broker.advise(self, sequence, attempts)
-                continue
-            self._attempts[sequence] = attempts + 1
-            self._due[sequence] = now + self.config.ack_wait
-            self._out.add(sequence)
-            return MemoryJob(self, message, attempts + 1)
-        return None
-
-    def _patience(self) -> float:
-        now = self._stream.clock()
-        return max(0.01, min((due - now for sequence, due in self._due.items() if sequence not in self._given_up), default=1.0))
-
-
-class MemoryJob:
-    """See `Job`."""
-
-    def __init__(self, queue: _Queue, message: Message, attempt: int) -> None:
-        self.message = message
-        self.attempt = attempt
-        self._queue = queue
-
-    async def working(self) -> None:
-        """See `Job`."""
-        self._queue.postpone(self.message.sequence, self._queue.config.ack_wait, out=True)
-
-    async def done(self) -> None:
-        """See `Job`."""
-        self._queue.answer(self.message.sequence)
-
-    async def retry(self, delay: float) -> None:
-        """See `Job`."""
-        self._queue.postpone(self.message.sequence, delay, out=False)
-
-    async def drop(self) -> None:
-        """See `Job`."""
-        self._queue.answer(self.message.sequence)
-
-
-async def _changed(stream: _Stream, deadline: float) -> None:
-    """Waits until the stream has news, or until `deadline` of the loop's clock. Several may wait."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            stream.news.clear()
-            await stream.news.wait()
-    except TimeoutError:
-        return

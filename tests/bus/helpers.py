@@ -1,0 +1,115 @@
+"""A stream to play with, messages for it, and buses that misbehave in one chosen way."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from common.bus.protocol import HEADER_KV_OPERATION, HEADER_TTL, Bus, Message, Reader, Start, Stored, StreamConfig, Unavailable
+
+LOG = StreamConfig("LOG", ("state.v1.t.>", "sync.v1.t.>"), per_subject=1, message_ttl=True, max_bytes=64 * 1024 * 1024)
+EVERYTHING = ("state.v1.t.>", "sync.v1.t.>")
+OBJECTS = ("state.v1.t.>",)
+
+
+def log_for(replicas: int, **changes: Any) -> StreamConfig:
+    return replace(LOG, replicas=replicas, **changes)
+
+
+def subject(name: object) -> str:
+    return f"state.v1.t.core.pods.ns.{name}"
+
+
+def headers(uid: object, version: int, content: str = "") -> dict[str, str]:
+    return {
+        "ce-id": f"{uid}.{version}",
+        "ce-k8suid": str(uid),
+        "ce-k8srv": str(version),
+        "ce-hash": content or f"{uid}-{version}",
+    }
+
+
+def gone(uid: object, version: int) -> dict[str, str]:
+    return {"ce-id": f"{uid}.{version}.gone", "ce-k8suid": str(uid), "ce-k8srv": str(version)}
+
+
+async def put(bus: Bus, name: object, body: str) -> int:
+    return (await bus.publish(subject(name), body.encode(), {})).sequence
+
+
+async def bury(bus: Bus, name: object, ttl: int = 3600) -> int:
+    return (await bus.publish(subject(name), b"", {HEADER_KV_OPERATION: "PURGE", HEADER_TTL: str(ttl)})).sequence
+
+
+def contents(messages: Sequence[Message]) -> dict[str, str]:
+    """Name and body of each object."""
+    return {message.subject.rpartition(".")[2]: message.body.decode() for message in messages}
+
+
+class Delegate:
+    """A bus that hands everything to another one."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+
+class LosesAnswers(Delegate):
+    """Stores what is published, and then pretends for `losses` times that no answer came."""
+
+    def __init__(self, bus: Bus, losses: int) -> None:
+        super().__init__(bus)
+        self.losses = losses
+
+    async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], *, expected_last: int | None = None) -> Stored:
+        stored = await self._bus.publish(subject, body, headers, expected_last=expected_last)
+        if self.losses:
+            self.losses -= 1
+            raise Unavailable("the answer was lost")
+        return stored
+
+
+class Interposed(Delegate):
+    """Runs `meanwhile` once, after a reader was opened and the stream was listed, before anything is read."""
+
+    def __init__(self, bus: Bus, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(bus)
+        self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+    @asynccontextmanager
+    async def read(self, stream: str, filters: Sequence[str], start: Start, **options: Any) -> AsyncIterator[Reader]:
+        async with self._bus.read(stream, filters, start, **options) as reader:
+            yield _InterposedReader(reader, self)
+
+    async def step_in(self) -> None:
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+
+
+class _InterposedReader(Delegate):
+    def __init__(self, reader: Any, interposed: Interposed) -> None:
+        super().__init__(reader)
+        self._interposed = interposed
+
+    async def batch(self) -> Sequence[Message]:
+        await self._interposed.step_in()
+        batch: Sequence[Message] = await self._bus.batch()  # type: ignore[attr-defined]  # a reader, here
+        return batch
+
+
+class Gate(Delegate):
+    """No reader can be opened while the gate is shut."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus)
+        self.shut = False
+
+    @asynccontextmanager
+    async def read(self, stream: str, filters: Sequence[str], start: Start, **options: Any) -> AsyncIterator[Reader]:
+        if self.shut:
+            raise Unavailable("the gate is shut")
+        async with self._bus.read(stream, filters, start, **options) as reader:
+            yield reader
