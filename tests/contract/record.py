@@ -33,7 +33,7 @@ def messages() -> dict[str, CloudEvent]:
     gone = ObjectDeleted(projected.ref, "7c0f", ResourceVersion("99"))
     events["tombstone"] = deleted_event(gone, source=SOURCE, time=TIME)
     marker = SyncMarker(watcher="watcher-0", transitions=2, version="90", count=3, hash="0f" * 16, through=41, time=TIME)
-    events["sync"] = marker_event(marker, source=SOURCE)
+    events["sync"] = marker_event(projected.ref.resource, marker, source=SOURCE)
     applied = Applied(instance="edge-1", revision=7, changed=2, counts={"hosts": 3})
     events["applied-fact"] = fact_event(applied, service="nginx-config-renderer", what="applied", id="1", time=TIME)
     problem = Problem(projected.ref, "BadPath", 'spec.rules[0].path "x" does not begin with /; write "/x"')

@@ -44,7 +44,7 @@ def drop(message: ObjectApplied, sequence: int) -> Stored:
 def marker(held: Sequence[ObjectApplied], through: int) -> Stored:
     hash_ = fold((message.ref, message.digest) for message in held)
     said = SyncMarker(watcher="w", version="1", count=len(held), hash=hash_, through=through, time=TIME)
-    encoded = encode(marker_event(said, source="/test"))
+    encoded = encode(marker_event(ConfigMap.resource, said, source="/test"))
     return Stored(sync_subject("prod", ConfigMap.resource), encoded.headers, encoded.body, through + 1)
 
 

@@ -17,6 +17,7 @@ from typing import Protocol
 import structlog
 
 from common.bus.protocol import TooLarge
+from common.bus.publisher import Known
 from common.codec import encode
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource, ResourceVersion
@@ -35,16 +36,6 @@ from watcher.model import Faults, Listed, Observation
 from watcher.plan import Message, plan
 
 log = structlog.get_logger(__name__)
-
-
-class Known(Protocol):
-    """What the publisher knows of a stored message."""
-
-    sequence: int
-    uid: str
-    version: str
-    hash: str
-    gone: bool
 
 
 class Publisher(Protocol):
@@ -142,7 +133,7 @@ class Relay:
             due = self._due or self._listed.keys()
             through = max((known.sequence for known in self._publisher.known.values()), default=0)
             for resource in sorted(due):
-                encoded = encode(marker_event(self._marker(resource, through), source=self._source))
+                encoded = encode(marker_event(resource, self._marker(resource, through), source=self._source))
                 self._publisher.put(sync_subject(self._cluster, resource), encoded.headers, encoded.body)
             self._due = set()
             self._wake.clear()

@@ -12,13 +12,17 @@ class Settings(ServiceSettings):
     """Where objects come from, and how they are published."""
 
     manifests: Path | None = Field(None, description="A folder of manifests to follow instead of an API server.")
-    kubeconfig: Path | None = Field(None, description="How to reach the API server; unset is KUBECONFIG, the pod's account, ~/.kube/config.")
+    kubeconfig: Path | None = Field(
+        None, description="How to reach the API server; else KUBECONFIG, the pod's account, ~/.kube/config."
+    )
     resources: tuple[str, ...] = Field(
         tuple(sorted(str(model.resource) for model in MODELS)),
         description="What is followed: plural and group, such as services or ingresses.networking.k8s.io.",
     )
-    stream_replicas: int = Field(1, ge=1, le=5, description="On how many servers each stream is kept: 1, or 3 where there are three servers.")
-    marker_interval: float = Field(30, gt=0, description="Seconds between two sync markers of a resource, which readers check themselves by.")
+    stream_replicas: int = Field(1, ge=1, le=5, description="Copies of each stream: 1, or 3 where there are three servers.")
+    marker_interval: float = Field(
+        30, gt=0, description="Seconds between two sync markers of a resource, by which readers check themselves."
+    )
     lease_namespace: str = Field("seaway", description="Namespace of the Lease by which one of several watchers leads.")
     lease_name: str = Field("seaway-watcher", description="Name of that Lease.")
     lease_duration: float = Field(15, gt=0, description="Seconds after which a leader that is silent has lost its office.")

@@ -239,7 +239,7 @@ class StatePublisher:
         if not self._may_replace(subject, found, write, known):
             await self._check_stream()
             raise Fenced(f"{subject} holds {found.id if found else 'nothing'} instead of what we knew; another watcher leads")
-        if found is not None and known is not None and found.sequence == known.sequence:
+        if (found.sequence if found else 0) == (known.sequence if known else 0):
             # Nobody wrote: an earlier write is still under way, or the id was used within the window of duplicates.
             write = _Write({name: value for name, value in write.headers.items() if name != HEADER_MESSAGE_ID}, write.body)
         self._adopt(subject, found)

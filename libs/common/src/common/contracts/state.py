@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from common.contracts.events import CloudEvent
 from common.contracts.objects import BY_RESOURCE, Projection, unstructured
-from common.contracts.refs import ObjectRef, ResourceVersion
+from common.contracts.refs import ObjectRef, Resource, ResourceVersion
 
 APPLIED: Final = "dev.seaway.object.applied.v1"
 DELETED: Final = "dev.seaway.object.deleted.v1"
@@ -112,11 +112,10 @@ def deleted_event(message: ObjectDeleted, *, source: str, time: str) -> CloudEve
     )
 
 
-def marker_event(marker: SyncMarker, *, source: str) -> CloudEvent:
+def marker_event(resource: Resource, marker: SyncMarker, *, source: str) -> CloudEvent:
     """`marker` in its envelope."""
-    return CloudEvent(
-        id=f"{marker.watcher}.{marker.through}.{marker.time}", source=source, type=SYNC, time=marker.time, data=marker.model_dump()
-    )
+    id_ = f"{marker.watcher}.{marker.transitions}.{resource}.{marker.through}.{marker.time}"
+    return CloudEvent(id=id_, source=source, type=SYNC, subject=str(resource), time=marker.time, data=marker.model_dump())
 
 
 def read_state(ref: ObjectRef, event: CloudEvent) -> ObjectApplied | ObjectDeleted:

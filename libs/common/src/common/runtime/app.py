@@ -32,6 +32,7 @@ from common.runtime.health import Health
 from common.runtime.settings import ServiceSettings, load
 
 S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -52,11 +53,12 @@ class Stage(IntEnum):
 class App(Generic[S]):
     """A running service."""
 
-    def __init__(self, service: str, settings: S, group: asyncio.TaskGroup) -> None:
+    def __init__(self, service: str, settings: S, group: asyncio.TaskGroup, stack: contextlib.AsyncExitStack) -> None:
         self.service = service
         self.settings = settings
         self.health = Health()
         self._group = group
+        self._stack = stack
         self._tasks: list[asyncio.Task[None]] = []
         self._stages: list[tuple[Stage, str, Callable[[], Awaitable[None]]]] = []
 
@@ -65,6 +67,10 @@ class App(Generic[S]):
         task = self._group.create_task(work, name=name)
         self._tasks.append(task)
         return task
+
+    async def enter(self, context: contextlib.AbstractAsyncContextManager[T]) -> T:
+        """Opens `context`; it is closed when the service ends, after all tasks."""
+        return await self._stack.enter_async_context(context)
 
     def at_stop(self, stage: Stage, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work` when the service ends, in its stage."""
@@ -110,8 +116,8 @@ async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitabl
     stopping = _signals()
     done = True
     try:
-        async with asyncio.TaskGroup() as group:
-            app = App(service, settings, group)
+        async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+            app = App(service, settings, group, stack)
             async with app.health.served(settings.probes) as address:
                 log.info("service.started", instance=settings.instance, cluster=settings.cluster, probes=address)
                 await _until(stopping, compose(app))

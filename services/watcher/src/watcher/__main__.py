@@ -1,0 +1,37 @@
+"""The watcher: keeps a provably complete replica of Kubernetes objects on the bus. This module wires it and decides nothing."""
+
+from common.bus.facts import FactPublisher
+from common.runtime.app import App, Stage, run
+from common.runtime.reports import Reports
+from watcher.leading import lead
+from watcher.office import Office
+from watcher.settings import Settings
+from watcher.sources import folder
+
+SERVICE = "watcher"
+
+
+async def compose(app: App[Settings]) -> None:
+    """Wires the service."""
+    settings = app.settings
+    bus = await app.bus()
+    facts = FactPublisher(bus)
+    app.spawn("facts", facts.run())
+    app.at_stop(Stage.FLUSH, "facts", facts.flush)
+    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
+    if settings.manifests is not None:
+        office = Office(bus, settings, folder(settings), reports)
+        app.health.ready_when("replica", lambda: office.trouble)
+        app.at_stop(Stage.DRAIN, "replica", office.flush)
+        app.spawn("office", office.hold(transitions=0))
+    else:
+        await lead(app, bus, reports)
+
+
+def main() -> None:
+    """The program `seaway-watcher`."""
+    run(SERVICE, Settings, compose)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The office of the leading watcher: what it does from the moment that it leads.
+
+It learns what the stream holds, lets every source be relayed, publishes markers, and watches over itself. When the stream is lost or made
+anew, it begins again from nothing, which costs one listing. A publisher that finds the work of a newer leader ends the process: it has been
+fenced.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+import structlog
+from prometheus_client import Gauge
+
+from common.backoff import Backoff
+from common.bus.protocol import Bus, BusError
+from common.bus.publisher import Fenced, StatePublisher, StreamLost
+from common.bus.streams import STATE, ensure_streams
+from common.contracts.subjects import STATE as STATE_ROOT
+from common.contracts.subjects import SYNC as SYNC_ROOT
+from common.contracts.subjects import encode
+from common.runtime.reports import Reports, timestamp
+from watcher.model import Observation
+from watcher.relay import Relay
+from watcher.settings import Settings
+
+BACKOFF: Final = Backoff(first=0.2, most=5)
+_LOOK: Final = 1.0  # seconds between two looks at ourselves
+_PATIENCE: Final = 5.0  # seconds that a write may wait before somebody is told
+
+OBJECTS: Final = Gauge("seaway_watcher_objects", "Objects of a resource in the replica.", ["resource"])
+UNREADABLE: Final = Gauge("seaway_watcher_unreadable", "Objects and files that cannot be published.")
+BLOCKED: Final = Gauge("seaway_watcher_blocked_seconds", "How long the bus has not taken what is to be published.")
+
+log = structlog.get_logger(__name__)
+
+Sources = Callable[[], Sequence[AsyncIterator[Observation]]]
+
+
+class Office:
+    """Keeps the replica, for as long as we lead."""
+
+    def __init__(self, bus: Bus, settings: Settings, sources: Sources, reports: Reports) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._sources = sources
+        self._reports = reports
+        self._publisher: StatePublisher | None = None
+        self._relay: Relay | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the replica may be out of date, in a sentence; None if it is not."""
+        if self._publisher is None or self._relay is None:
+            return "the replica on the bus is not known yet"
+        blocked = self._blocked_for()
+        if blocked > _PATIENCE and self._publisher.blocked is not None:
+            return f"the bus has taken nothing for {blocked:.0f} s: {self._publisher.blocked.reason}"
+        return None
+
+    @property
+    def listed(self) -> int:
+        """How many resources were listed."""
+        return len(self._relay.counts) if self._relay else 0
+
+    async def flush(self) -> None:
+        """Waits until everything that was observed is stored."""
+        if self._publisher is not None:
+            await self._publisher.flush()
+
+    async def hold(self, transitions: int) -> None:
+        """Leads until cancelled. `transitions` counts changes of the leader. Raises Fenced."""
+        attempt = 0
+        while True:
+            try:
+                await ensure_streams(self._bus, self._settings.stream_replicas)
+                await self._lead(transitions)
+            except* (StreamLost, BusError) as errors:
+                fenced = errors.subgroup(Fenced)
+                if fenced is not None:
+                    raise fenced.exceptions[0] from None
+                reason = "; ".join(str(error) for error in errors.exceptions)
+                log.warning("office.interrupted", reason=reason)
+            await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
+            attempt += 1
+
+    async def _lead(self, transitions: int) -> None:
+        cluster = encode(self._settings.cluster)
+        filters = (f"{STATE_ROOT}.{cluster}.>", f"{SYNC_ROOT}.{cluster}.>")
+        publisher = StatePublisher(self._bus, STATE.name, filters, name="watcher")
+        await publisher.learn()
+        relay = Relay(
+            publisher, cluster=self._settings.cluster, watcher=self._settings.instance, transitions=transitions, now=timestamp
+        )
+        self._publisher, self._relay = publisher, relay
+        log.info("office.leading", known=len(publisher.known), transitions=transitions)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(publisher.run())
+                group.create_task(relay.mark(self._settings.marker_interval))
+                group.create_task(self._look_after())
+                for source in self._sources():
+                    group.create_task(relay.follow(source))
+        finally:
+            self._publisher = self._relay = None
+
+    async def _look_after(self) -> None:
+        """Tells the world how we are doing."""
+        while self._relay is not None:
+            for resource, count in self._relay.counts.items():
+                OBJECTS.labels(str(resource)).set(count)
+            problems = self._relay.problems
+            UNREADABLE.set(len(problems))
+            BLOCKED.set(self._blocked_for())
+            self._reports.problems(problems)
+            self._reports.alert("ReplicaBlocked", "critical", self.trouble)
+            await asyncio.sleep(_LOOK)
+
+    def _blocked_for(self) -> float:
+        blocked = self._publisher.blocked if self._publisher else None
+        return asyncio.get_running_loop().time() - blocked.since if blocked else 0.0
