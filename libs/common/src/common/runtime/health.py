@@ -7,6 +7,7 @@ not). Both name their checks as the API server does: `?verbose` lists them, a fa
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -40,8 +41,8 @@ class Health:
     async def served(self, address: str) -> AsyncIterator[str]:
         """Answers probes at `address` while the block runs; yields the address with its real port."""
         application = web.Application()
-        application.router.add_get("/livez", lambda request: _answer(request, "livez", self._live))
-        application.router.add_get("/readyz", lambda request: _answer(request, "readyz", self._ready))
+        application.router.add_get("/livez", partial(_answer, name="livez", checks=self._live))
+        application.router.add_get("/readyz", partial(_answer, name="readyz", checks=self._ready))
         application.router.add_get("/metrics", _metrics)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE)
         await runner.setup()

@@ -33,9 +33,10 @@ def ask(address: str, probe: str) -> str | None:
         connection.request("GET", f"/{probe}")
         response = connection.getresponse()
         text = response.read().decode(errors="replace").strip()
-        return None if response.status == 200 else text
     except (OSError, http.client.HTTPException) as error:
         return f"nobody answers at {address}: {error}"
+    else:
+        return None if response.status == 200 else text
     finally:
         connection.close()
 
