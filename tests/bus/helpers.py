@@ -57,16 +57,18 @@ class Delegate:
 
 
 class LosesAnswers(Delegate):
-    """Stores what is published, and then pretends for `losses` times that no answer came."""
+    """Stores what is published, and then pretends for `losses` times that no answer came; `meanwhile` runs first."""
 
-    def __init__(self, bus: Bus, losses: int) -> None:
+    def __init__(self, bus: Bus, losses: int, meanwhile: Callable[[], None] = lambda: None) -> None:
         super().__init__(bus)
         self.losses = losses
+        self.meanwhile = meanwhile
 
     async def publish(self, subject: str, body: bytes, headers: Mapping[str, str], *, expected_last: int | None = None) -> Stored:
         stored = await self._bus.publish(subject, body, headers, expected_last=expected_last)
         if self.losses:
             self.losses -= 1
+            self.meanwhile()
             raise Unavailable("the answer was lost")
         return stored
 

@@ -272,7 +272,7 @@ class StatePublisher:
         metrics.PUBLISH_RETRIES.labels(self._stream, type(error).__name__).inc()
         if not self._blocked:
             self._blocked_since = asyncio.get_running_loop().time()
-            log.error("publisher.blocked", stream=self._stream, reason=str(error))
+            log.warning("publisher.blocked", stream=self._stream, reason=str(error))
         self._blocked[subject] = str(error)
         await self._check_stream()
 
