@@ -12,14 +12,14 @@ import asyncio
 import contextlib
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import nats
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 
 from common.bus import metrics
 from common.bus.protocol import BusError, Denied, TooLarge, Unavailable
@@ -101,10 +101,17 @@ class Link:
         """Sends without waiting for anything."""
         await self._publish(subject, body, reply, None, self.settings.request_timeout)
 
-    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
-        """Delivers what arrives on `subject` to `callback`."""
+    @asynccontextmanager
+    async def subscribed(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
+        """Delivers what arrives on `subject` to `callback` while the block runs."""
         self._need_connection()
-        return await self._client.subscribe(subject, cb=callback)
+        subscription = await self._client.subscribe(subject, cb=callback)
+        try:
+            yield
+        finally:
+            # Without a connection too: a subscription that is not taken back comes to life again with the next one.
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
 
     def inbox(self) -> str:
         """A fresh subject below the inbox, for a subscription of its own."""

@@ -134,7 +134,6 @@ class MemoryQueue:
         self._tell = give_up
         self._attempts: dict[int, int] = {}
         self._due: dict[int, float] = {}  # when a job may be given out again
-        self._out: set[int] = set()  # given out and not answered
         self._given_up: set[int] = set()
 
     async def jobs(self, check: Callable[[], None]) -> AsyncGenerator[Job, None]:
@@ -156,26 +155,20 @@ class MemoryQueue:
         self._stream.remove(sequence)
         self._stream.news.set()
 
-    def postpone(self, sequence: int, delay: float, *, out: bool) -> None:
-        """The job is due again after `delay` unless it is answered before; `out`: somebody still works on it."""
+    def postpone(self, sequence: int, delay: float) -> None:
+        """The job is due again after `delay` unless it is answered before."""
         if sequence in self._stream.messages:
             self._due[sequence] = self._stream.clock() + delay
-            if not out:
-                self._out.discard(sequence)
             self._stream.news.set()
 
     def forget(self, sequence: int) -> None:
         """The message left the stream."""
         self._attempts.pop(sequence, None)
         self._due.pop(sequence, None)
-        self._out.discard(sequence)
         self._given_up.discard(sequence)
 
     def _next(self) -> "MemoryJob | None":
         now = self._stream.clock()
-        self._out -= {sequence for sequence in self._out if self._due[sequence] <= now}
-        if len(self._out) >= self.config.max_pending:
-            return None
         for message in list(self._stream.messages.values()):
             sequence = message.sequence
             if sequence in self._given_up or self._due.get(sequence, 0) > now or not matches(self.config.filter, message.subject):
@@ -187,7 +180,6 @@ class MemoryQueue:
                 continue
             self._attempts[sequence] = attempts + 1
             self._due[sequence] = now + self.config.ack_wait
-            self._out.add(sequence)
             return MemoryJob(self, message, attempts + 1)
         return None
 
@@ -206,7 +198,7 @@ class MemoryJob:
 
     async def working(self) -> None:
         """See `Job`."""
-        self._queue.postpone(self.message.sequence, self._queue.config.ack_wait, out=True)
+        self._queue.postpone(self.message.sequence, self._queue.config.ack_wait)
 
     async def done(self) -> None:
         """See `Job`."""
@@ -214,7 +206,7 @@ class MemoryJob:
 
     async def retry(self, delay: float) -> None:
         """See `Job`."""
-        self._queue.postpone(self.message.sequence, delay, out=False)
+        self._queue.postpone(self.message.sequence, delay)
 
     async def drop(self) -> None:
         """See `Job`."""

@@ -138,14 +138,18 @@ class Reader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueueConfig:
-    """A durable consumer of a work queue. `ack_wait` in seconds; after `max_deliver` tries the job is a dead letter."""
+    """A durable consumer of a work queue. `ack_wait` in seconds; after `max_deliver` tries (-1: never) the job is a dead letter.
+
+    `concurrency` is how many jobs one worker has under way. It is the worker that counts: the server would count jobs that wait for
+    their next try too, and a few of them could hold up all others.
+    """
 
     stream: str
     name: str
     filter: str
     ack_wait: float = 30
     max_deliver: int = 8
-    max_pending: int = 1
+    concurrency: int = 1
 
 
 class Job(Protocol):
@@ -225,7 +229,7 @@ class Bus(Protocol):
         ...
 
     def work(self, config: QueueConfig) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
-        """The jobs of a queue, one by one, at most `max_pending` of them unfinished."""
+        """The jobs of a queue, one by one: each is asked for when it is wanted, and not before."""
         ...
 
     async def close(self) -> None:

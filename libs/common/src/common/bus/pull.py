@@ -48,14 +48,12 @@ class Pull:
     @asynccontextmanager
     async def opened(self) -> AsyncIterator["Pull"]:
         """Listens for messages while the block runs."""
-        subscription = await self._link.subscribe(self._inbox, self._on_message)
-        self._link.listen(self._lose)
-        try:
-            yield self
-        finally:
-            self._link.unlisten(self._lose)
-            if self._link.connected:
-                await subscription.unsubscribe()
+        async with self._link.subscribed(self._inbox, self._on_message):
+            self._link.listen(self._lose)
+            try:
+                yield self
+            finally:
+                self._link.unlisten(self._lose)
 
     async def take(self) -> list[Msg]:
         """Everything that is there, waiting for a first message; nothing if the server only gave a sign of life."""

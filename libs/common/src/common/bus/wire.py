@@ -30,6 +30,7 @@ NO_SEQUENCE: Final = 10043
 DELETE_FAILED: Final = 10057
 STREAM_EXISTS: Final = 10058
 
+_MOST_UNANSWERED: Final = 10_000
 _NANO: Final = 1_000_000_000
 _KINDS: Final[dict[int, type[BusError]]] = {
     10002: Full,  # resource limits exceeded for account
@@ -159,7 +160,7 @@ def queue_json(config: QueueConfig) -> dict[str, Any]:
         "filter_subject": config.filter,
         "ack_wait": int(config.ack_wait * _NANO),
         "max_deliver": config.max_deliver,
-        "max_ack_pending": config.max_pending,
+        "max_ack_pending": _MOST_UNANSWERED,
     }
 
 

@@ -61,7 +61,7 @@ Handler = Callable[[Message, int], Awaitable[Outcome]]
 
 
 class Worker:
-    """Handles the jobs of one queue, `queue.max_pending` at a time."""
+    """Handles the jobs of one queue, `queue.concurrency` at a time."""
 
     def __init__(
         self, bus: Bus, queue: QueueConfig, handler: Handler, *, retry: Backoff = _RETRY, rebind: Backoff = _REBIND
@@ -72,7 +72,7 @@ class Worker:
         self._retry = retry
         self._rebind = rebind
         self._stopping = asyncio.Event()
-        self._slots = asyncio.Semaphore(queue.max_pending)
+        self._slots = asyncio.Semaphore(queue.concurrency)
 
     def stop(self) -> None:
         """Takes no more jobs; `run` returns when those under way are finished."""
