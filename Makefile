@@ -5,7 +5,7 @@ BIN := .venv/bin
 SETUP := $(PYTHON) scripts/setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test demo cluster cluster-down bench images lock docs format
+.PHONY: help setup check test demo cluster cluster-down bench images keys lock docs format
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-22s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ bench: ## Measure against peers in one run; rows in .run/bench.json
 	@$(SETUP) base edge cluster bench
 	@$(BIN)/python -m tests.bench
 
+keys: setup ## Make the keys of an installation in deploy/secrets, where git ignores them
+	@$(BIN)/python scripts/nats-keys.py
+
 images: ## Build one image a service with buildah
 	@$(SETUP) base images
 	@$(BIN)/python scripts/images.py
@@ -49,6 +52,7 @@ lock: ## Renew requirements/*.txt
 
 docs: setup ## Renew the generated documents
 	@$(BIN)/python scripts/docs.py
+	@$(BIN)/python scripts/deploy.py
 
 format: setup ## Format the code
 	@$(BIN)/ruff check --quiet --fix

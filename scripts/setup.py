@@ -24,7 +24,7 @@ MEMBERS = ("libs/common", "libs/seaway", "services/nginx-config-renderer", "serv
 PACKAGES = {
     "edge": ("nginx", "libnginx-mod-http-lua"),
     "cluster": ("busybox-static", "conntrack", "containerd", "containernetworking-plugins", "iproute2", "iptables", "runc"),
-    "images": ("buildah", "ca-certificates", "debootstrap"),
+    "images": ("buildah", "busybox-static", "ca-certificates", "debootstrap", "openssl"),
     "bench": ("wrk",),
 }
 # Services that Debian starts when it installs these packages; Seaway runs the programs itself.

@@ -131,8 +131,13 @@ def inbox(role: str) -> str:
     return f"_INBOX_{role}"
 
 
+def variable(role: str) -> str:
+    """The environment variable in which a server in a container finds the public key of `role`."""
+    return f"{role.replace('-', '_').upper()}_NKEY"
+
+
 def render(server: Server, users: Iterable[User]) -> str:
-    """The text of nats-server.conf. Raises ValueError for a key that is none, and KeyError for a role that nobody has."""
+    """The text of nats.conf. Raises ValueError for a key that is none, and KeyError for a role that nobody has."""
     known = roles()
     parts = [
         _head(server),
@@ -182,7 +187,16 @@ def _tls(tls: Tls, *, first: bool) -> str:
 def _cluster(cluster: Cluster, tls: Tls | None) -> str:
     routes = ", ".join(_text(f"nats://{host}:{ROUTE_PORT}") for host in cluster.hosts)
     mutual = f"  {_tls(tls, first=False)}\n" if tls else ""
-    return f"cluster {{\n  name: {_text(cluster.name)}\n  listen: {_text(f'0.0.0.0:{ROUTE_PORT}')}\n  routes: [{routes}]\n{mutual}}}\n\n"
+    return f"""\
+cluster {{
+  name: {_text(cluster.name)}
+  listen: "0.0.0.0:{ROUTE_PORT}"
+  routes: [{routes}]
+  # Clients stay with the address that they were given, for which there is a certificate.
+  no_advertise: true
+{mutual}}}
+
+"""
 
 
 def _user(role: Role, nkey: str) -> str:
