@@ -83,6 +83,13 @@ def test_a_name_that_is_taken_is_a_conflict_of_its_own() -> None:
     assert type(refusal(GET, 409, status(409, reason="AlreadyExists"))) is errors.AlreadyExists
 
 
+def test_an_object_of_the_same_name_that_is_another_is_a_conflict() -> None:
+    cause = {"reason": "FieldValueInvalid", "message": "field is immutable", "field": "metadata.uid"}
+    error = refusal(GET, 422, status(422, details={"causes": [cause]}))
+    assert type(error) is errors.Conflict
+    assert "another object has this name now" in str(error)
+
+
 @pytest.mark.parametrize(
     "more",
     [

@@ -172,6 +172,8 @@ def from_status(call: Call, status: Raw, retry_after: float | None = None) -> Ku
         return Forbidden(_forbidden(call, message), causes=words)
     if code == 409:
         return _conflict(call, status.get("reason", ""), message, causes)
+    if code == 422 and any(cause.get("field") == "metadata.uid" for cause in causes):
+        return Conflict(f"{call}: another object has this name now, and the one that was meant is gone")
     if "ResourceVersionTooLarge" in words or (code == 504 and "Too large resource version" in message):
         return VersionTooLarge(f"{call}: {message}; its data may have been restored from a backup")
     kind, sentence = _PLAIN.get(code, _OTHER_FAULT if code >= 500 else _OTHER_REFUSAL)

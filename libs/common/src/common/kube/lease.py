@@ -16,13 +16,12 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import structlog
 
 from common.contracts.refs import ObjectRef, Resource
-from common.kube import Raw
+from common.kube import Raw, microtime
 from common.kube.election import JITTER, Election, Terms
 from common.kube.errors import Conflict, KubeError, NotFound
 from common.kube.session import KubeSession
@@ -145,7 +144,7 @@ class Candidate:
     async def _write(self) -> bool:
         """Claims the lease; False if somebody else was faster."""
         sent = time.monotonic()
-        claim = self._election.claim(_stamp(), sent)
+        claim = self._election.claim(microtime.now(), sent)
         self._claimed = True
         try:
             self._election.won(await self._put(claim), sent)
@@ -168,7 +167,7 @@ class Candidate:
             async with asyncio.timeout(self._terms.renew / 2):
                 self._election.see(await self._read(), time.monotonic())
                 if self._election.ours:
-                    await self._put(self._election.release(_stamp()))
+                    await self._put(self._election.release(microtime.now()))
                     self._log.info("lease.released")
         except (KubeError, TimeoutError) as error:
             self._log.warning("lease.not_released", error=str(error), lasts=self._terms.duration)
@@ -181,8 +180,3 @@ class Candidate:
         if text != self.last_error:
             self._log.warning("lease.trouble", error=text, leading=self.leading)
         self.last_error = text
-
-
-def _stamp() -> str:
-    """Now, as a MicroTime."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
