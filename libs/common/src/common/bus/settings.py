@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 class BusSettings(BaseModel):
     """The connection to NATS. Secrets come as files, never as values: files can be rotated, and no list of processes shows them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: str = Field("nats://127.0.0.1:4222", description="Where the servers are; several, separated by commas.")
     name: str = Field("seaway", pattern=r"^[A-Za-z0-9_-]+$", description="Names this client in the server's lists and its readers.")

