@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-from common.process import atomic_write
 
+from common.process import atomic_write
 from seaway.demo import objects
 
 PATIENCE: Final = 20.0  # seconds

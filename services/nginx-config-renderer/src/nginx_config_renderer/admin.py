@@ -1,0 +1,104 @@
+"""The client of nginx's admin socket: one HTTP request at a time, each with a deadline.
+
+AdminError
+├── Absent      nobody answers: nginx is not there
+├── Stale       nginx is another instance, or at another revision, than the push was made for
+└── NoRoom      an entry does not fit into shared memory; the text names the knob
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from nginx_config_renderer.journal import as_lists
+from nginx_config_renderer.plan import Entry, Write, to_bytes
+
+_DEADLINE: Final = 10.0
+
+
+class AdminError(Exception):
+    """Whatever goes wrong between us and nginx."""
+
+
+class Absent(AdminError):
+    """Nobody answers at the socket."""
+
+
+class Stale(AdminError):
+    """The push was made for another state."""
+
+
+class NoRoom(AdminError):
+    """The tables are full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Which nginx this is. `instance` names its memory; `fingerprint` its configuration."""
+
+    instance: str
+    revision: int
+    fingerprint: str
+    free: dict[str, int]
+    capacity: dict[str, int]
+
+
+class Admin:
+    """A way to one nginx, open while its asynchronous context lasts."""
+
+    def __init__(self, socket: Path, *, deadline: float = _DEADLINE) -> None:
+        self._socket = socket
+        self._timeout = aiohttp.ClientTimeout(total=deadline)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.UnixConnector(str(self._socket), limit=2)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def status(self) -> Status:
+        """Which nginx this is now."""
+        return _status(await self._ask("GET", "status"))
+
+    async def digest(self) -> tuple[Status, dict[Entry, str]]:
+        """What nginx holds: for each entry its digest."""
+        data = await self._ask("GET", "digest")
+        return _status(data), {(table, key): value for table, key, value in data["entries"]}
+
+    async def apply(self, instance: str, revision: int, writes: Sequence[Write]) -> None:
+        """Writes `writes` to `instance`, leading from `revision` to the next one. Raises Stale or NoRoom."""
+        push = {"instance": instance, "from": revision, "to": revision + 1, "writes": as_lists(writes)}
+        await self._ask("POST", "apply", to_bytes(json.dumps(push, ensure_ascii=False, separators=(",", ":"))))
+
+    async def reload(self) -> None:
+        """Makes nginx read its configuration again. Watch `status().fingerprint` to see whether it took it."""
+        await self._ask("POST", "reload")
+
+    async def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        if self._session is None:
+            raise Absent("the way to nginx is not open")
+        try:
+            async with self._session.request(method, f"http://nginx/{path}", data=body) as response:
+                data: dict[str, Any] = json.loads(await response.read())
+                if response.status in {200, 202}:
+                    return data
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Absent(f"nginx does not answer at {self._socket}: {str(error) or type(error).__name__}") from error
+        if response.status == 409:
+            raise Stale(f"nginx is at revision {data.get('revision')} of instance {data.get('instance')}")
+        if response.status == 507:
+            raise NoRoom(f"{data.get('key')} does not fit into nginx's shared memory ({data.get('error')}); raise --table-size")
+        raise AdminError(f"nginx answered {response.status} to {path}: {data.get('error')}")
+
+
+def _status(data: dict[str, Any]) -> Status:
+    return Status(data["instance"], data["revision"], data["fingerprint"], data.get("free", {}), data.get("capacity", {}))

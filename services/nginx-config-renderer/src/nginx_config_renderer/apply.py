@@ -1,0 +1,153 @@
+"""Apply: makes nginx's tables hold what they should, for ever.
+
+A change is written to the journal and pushed at once; what comes while a push is under way goes into the next one, so nothing waits for a
+timer and nothing queues up. Each push says from which revision of which instance it leads on. If nginx is another one, or was restarted, or
+a push failed half-way, everything is compared by digests and only the difference is pushed.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from common.backoff import Backoff
+from nginx_config_renderer import metrics
+from nginx_config_renderer.admin import Absent, Admin, AdminError, NoRoom, Stale
+from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.plan import Entry, Write, chunks, digest, plan
+
+BACKOFF: Final = Backoff(first=0.02, most=0.5, factor=2, jitter=0.5)
+LOOK: Final = 0.5  # seconds between two looks at an nginx for which there is no news
+
+log = structlog.get_logger(__name__)
+
+
+class Applier:
+    """The one writer of an nginx's tables. `entries` is what they should hold; it may change between any two awaits."""
+
+    def __init__(self, admin: Admin, journal: Journal, entries: Mapping[Entry, str]) -> None:
+        self.revision = 0
+        self.trouble: str | None = "nginx has not been compared yet"
+        self.full: str | None = None
+        self._admin = admin
+        self._journal = journal
+        self._entries = entries
+        self._instance: str | None = None
+        self._running: dict[Entry, str] = {}
+        self._dirty: dict[Entry, float] = {}  # since when
+        self._released = False
+        self._wake = asyncio.Event()
+
+    @property
+    def settled(self) -> bool:
+        """Whether nginx holds what it should."""
+        return self._instance is not None and not self._dirty
+
+    def want(self, changed: Iterable[Entry]) -> None:
+        """These entries are different now. Nothing is pushed before `release`."""
+        now = asyncio.get_running_loop().time()
+        for entry in changed:
+            self._dirty.setdefault(entry, now)
+        self._wake.set()
+
+    def release(self) -> None:
+        """What should be held is known to be complete: from now on nginx is made to hold it."""
+        if not self._released:
+            self._released = True
+            self._wake.set()
+
+    def hold(self) -> None:
+        """What should be held is not known to be complete: nginx keeps what it has until the next `release`."""
+        self._released = False
+        self._instance = None
+
+    async def run(self) -> None:
+        """Applies until cancelled."""
+        attempt = 0
+        while True:
+            try:
+                await self._step()
+                attempt = 0
+            except AdminError as error:
+                self._lost(error)
+                await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
+                attempt += 1
+
+    async def _step(self) -> None:
+        if not self._released:
+            await self._wait(None)
+        elif self._instance is None:
+            await self._compare()
+        elif self._dirty:
+            await self._push()
+        elif not await self._wait(LOOK):
+            await self._look()
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Waits for news. Whether there are any."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+                self._wake.clear()
+                return True
+        return False
+
+    async def _look(self) -> None:
+        """Whether nginx is still the one that we know."""
+        status = await self._admin.status()
+        for table, free in status.free.items():
+            metrics.FREE.labels(table).set(free)
+        if (status.instance, status.revision) != (self._instance, self.revision):
+            raise Stale(f"nginx is at revision {status.revision} of instance {status.instance}")
+
+    async def _compare(self) -> None:
+        status, self._running = await self._admin.digest()
+        metrics.COMPARISONS.inc()
+        differing = [entry for entry in self._running.keys() | self._entries.keys() if self._differs(entry)]
+        log.info("tables.compared", instance=status.instance, entries=len(self._running), differing=len(differing))
+        self.revision = status.revision
+        self._journal.rewrite(self._entries, status.revision)
+        self._dirty.clear()
+        self.want(differing)
+        self._instance, self.trouble, self.full = status.instance, None, None
+
+    def _differs(self, entry: Entry) -> bool:
+        return self._running.get(entry) != digest(self._entries.get(entry))
+
+    async def _push(self) -> None:
+        dirty, self._dirty = self._dirty, {}
+        for chunk in chunks(plan(self._running, self._entries, dirty)):
+            await self._write(chunk)
+        now = asyncio.get_running_loop().time()
+        for since in dirty.values():
+            metrics.LATENCY.observe(now - since)
+
+    async def _write(self, chunk: tuple[Write, ...]) -> None:
+        if self._instance is None:  # held back, or lost, while the chunk before was written
+            return
+        whole = self._journal.append(chunk, self.revision + 1)
+        await self._admin.apply(self._instance, self.revision, chunk)
+        self.revision += 1
+        for write in chunk:
+            value = digest(write.value)
+            if value is None:
+                self._running.pop((write.table, write.key), None)
+            else:
+                self._running[write.table, write.key] = value
+            metrics.WRITES.labels(write.table).inc()
+        metrics.PUSHES.labels("applied").inc()
+        metrics.REVISION.set(self.revision)
+        if not whole:
+            self._journal.rewrite(self._entries, self.revision)
+
+    def _lost(self, error: AdminError) -> None:
+        """Whatever happened: compare again before the next push."""
+        metrics.PUSHES.labels(type(error).__name__.lower()).inc()
+        if self._instance is not None or self.trouble != str(error):
+            log.warning("tables.lost", reason=str(error), kind=type(error).__name__)
+        self._instance = None
+        self.trouble = str(error)
+        self.full = str(error) if isinstance(error, NoRoom) else self.full if isinstance(error, Absent) else None

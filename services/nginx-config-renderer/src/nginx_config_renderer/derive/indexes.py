@@ -1,0 +1,53 @@
+"""The questions that the derivations ask of the store, and the keys of the tables."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from common.contracts.objects import EndpointSlice, Ingress, IngressClass
+from common.contracts.objects.networking import IngressBackend
+from common.store import Index
+from nginx_config_renderer.model import BackendKey
+
+ANY_HOST: Final = ""
+SERVICE_NAME: Final = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service (discovery.k8s.io/v1)
+ALL: Final = "all"
+
+
+def backend_key(namespace: str, backend: IngressBackend) -> BackendKey | None:
+    """The Service port that `backend` names, if it names one."""
+    service = backend.service
+    if service is None or not service.name or not (service.port.name or service.port.number):
+        return None
+    return BackendKey(namespace, service.name, service.port.name or str(service.port.number))
+
+
+def hosts(ingress: Ingress) -> Iterator[str]:
+    """The hosts that `ingress` speaks of, in lower case; ANY_HOST for a rule without one and for a default backend without rules."""
+    for rule in ingress.spec.rules:
+        yield rule.host.lower()
+    if not ingress.spec.rules:
+        yield ANY_HOST
+
+
+def backends(ingress: Ingress) -> Iterator[BackendKey]:
+    """The Service ports that `ingress` sends requests to."""
+    named = [ingress.spec.default_backend] if ingress.spec.default_backend else []
+    named += [path.backend for rule in ingress.spec.rules if rule.http for path in rule.http.paths]
+    for backend in named:
+        key = backend_key(ingress.metadata.namespace, backend)
+        if key is not None:
+            yield key
+
+
+def services(found: EndpointSlice) -> Iterator[tuple[str, str]]:
+    """The Service that a slice belongs to."""
+    name = found.metadata.labels.get(SERVICE_NAME)
+    if name:
+        yield found.metadata.namespace, name
+
+
+BY_HOST: Final = Index(Ingress, hosts)
+BY_BACKEND: Final = Index(Ingress, backends)
+BY_SERVICE: Final = Index(EndpointSlice, services)
+CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
+INDEXES: Final = (BY_HOST, BY_BACKEND, BY_SERVICE, CLASSES)

@@ -1,0 +1,82 @@
+"""Follow: what comes from the bus becomes what nginx should hold.
+
+nginx is left alone until the replica is known to be complete, which is when each followed resource has its sync marker. So a bus that was
+lost, and is filled again by and by, never takes a route away.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from common.bus.follower import Follower
+from common.bus.protocol import Bus
+from common.bus.streams import STATE
+from common.contracts.subjects import state_filter, sync_subject
+from common.replica import Comparison
+from common.runtime.reports import Reports
+from common.snapshot import Replaced
+from nginx_config_renderer import metrics
+from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
+
+_TELL: Final = 1.0  # seconds between two facts about what was applied
+
+log = structlog.get_logger(__name__)
+
+
+def follower(bus: Bus, cluster: str) -> Follower:
+    """All that the renderer reads."""
+    filters = [subject for resource in FOLLOWED for subject in (state_filter(cluster, resource), sync_subject(cluster, resource))]
+    return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
+
+
+async def follow(updates: Follower, wanted: Wanted, applier: Applier, reports: Reports) -> None:
+    """Takes what the follower hands over, until cancelled."""
+    async with updates:
+        async for update in updates:
+            news = (
+                wanted.replace(update.messages, update.tombstones)
+                if isinstance(update, Replaced)
+                else wanted.change(update.messages)
+            )
+            applier.want(news.entries)
+            if wanted.awaited:
+                applier.hold()
+            else:
+                applier.release()
+            _tell(news, wanted, reports)
+
+
+def _tell(news: News, wanted: Wanted, reports: Reports) -> None:
+    if news.entries:
+        for kind, count in wanted.counts.items():
+            metrics.TABLE.labels(kind).set(count)
+    if news.problems:
+        problems = wanted.problems
+        metrics.REJECTED.set(len(problems))
+        reports.problems(problems)
+    for comparison in news.comparisons:
+        if not comparison.equal:
+            metrics.DRIFT.inc()
+        reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
+
+
+def _drift(comparison: Comparison) -> str | None:
+    if comparison.equal:
+        return None
+    there = comparison.marker.count
+    return (
+        f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; restart us"
+    )
+
+
+async def tell_applied(applier: Applier, wanted: Wanted, reports: Reports) -> None:
+    """Says what is in force, at most once a second, and what keeps it from being so."""
+    told = -1
+    while True:
+        if applier.settled and applier.revision != told:
+            reports.applied(applier.revision, max(0, applier.revision - told) if told >= 0 else 0, wanted.counts)
+            told = applier.revision
+        reports.alert("TablesFull", "critical", applier.full)
+        await asyncio.sleep(_TELL)

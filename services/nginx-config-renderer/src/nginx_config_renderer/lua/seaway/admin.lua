@@ -1,0 +1,86 @@
+-- The renderer's door to the tables, over a unix socket.
+--
+--     GET  /status   which memory, revision and configuration this is, and how full the tables are
+--     GET  /digest   every key with the MD5 of its entry, to compare with
+--     POST /apply    {"instance", "from", "to", "writes": [[table, key, entry or null], ...]}
+--                    200, or 409 if this is another instance or revision, or 507 if an entry does not fit
+--     POST /reload   makes the master read its configuration again; the answer does not say that it was good
+
+local cjson = require("cjson.safe")
+local ffi = require("ffi")
+local tables = require("seaway.tables")
+
+local SIGHUP = 1
+local MEGABYTES = 1024 * 1024
+
+local admin = {}
+
+local function answer(status, data)
+    ngx.status = status
+    ngx.header.content_type = "application/json"
+    ngx.say(cjson.encode(data))
+end
+
+local function identity()
+    return { instance = tables.instance(), revision = tables.revision(), fingerprint = tables.fingerprint, pid = tables.master }
+end
+
+local function body()
+    ngx.req.read_body()
+    local data = ngx.req.get_body_data()
+    if data ~= nil then
+        return data
+    end
+    local path = ngx.req.get_body_file()
+    local file = path and io.open(path, "rb")
+    if not file then
+        return ""
+    end
+    data = file:read("*a")
+    file:close()
+    return data
+end
+
+function admin.status()
+    local status = identity()
+    status.free = { hosts = tables.hosts:free_space(), backends = tables.backends:free_space() }
+    status.capacity = { hosts = tables.hosts:capacity(), backends = tables.backends:capacity() }
+    answer(200, status)
+end
+
+function admin.digest()
+    local status = identity()
+    local entries = {}
+    for _, name in ipairs({ "backends", "hosts" }) do
+        local dict = tables[name]
+        for _, key in ipairs(dict:get_keys(0)) do
+            entries[#entries + 1] = { name, key, ngx.md5(dict:get(key) or "") }
+        end
+    end
+    status.entries = #entries > 0 and entries or cjson.empty_array
+    answer(200, status)
+end
+
+function admin.apply()
+    local push = cjson.decode(body())
+    if type(push) ~= "table" or type(push.writes) ~= "table" then
+        return answer(400, { error = "the body is no push" })
+    end
+    if push.instance ~= tables.instance() or push.from ~= tables.revision() then
+        return answer(409, identity())
+    end
+    local done, reason, key = tables.apply(push)
+    if not done then
+        return answer(507, { error = reason, key = key, megabytes = tables.hosts:capacity() / MEGABYTES })
+    end
+    answer(200, identity())
+end
+
+function admin.reload()
+    if ffi.C.kill(tables.master, SIGHUP) ~= 0 then
+        return answer(500, { error = "the master cannot be signalled" })
+    end
+    answer(202, identity())
+end
+
+return admin

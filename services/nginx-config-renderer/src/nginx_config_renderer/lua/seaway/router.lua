@@ -1,0 +1,171 @@
+-- What happens to a request: which backend it goes to, and which endpoint of it.
+--
+-- route() runs once a request, before anything else; balance() runs once a try. Both work on tables that this worker has decoded. When the
+-- generation has moved, an entry is compared with its text in shared memory at its next use, and decoded again only if that changed.
+
+local balancer = require("ngx.balancer")
+local cjson = require("cjson.safe")
+local tables = require("seaway.tables")
+
+local byte, find, sub = string.byte, string.find, string.sub
+local var = ngx.var
+local generation_of = tables.generation
+
+local SLASH = byte("/")
+local NOT_FOUND, UNAVAILABLE = "404", "503"
+local ANY_HOST = ""
+local MORE_TRIES = 2
+
+local router = {}
+
+local generation = -1
+local hosts, old_hosts = {}, {}
+local backends, old_backends = {}, {}
+
+local function refresh()
+    local now = generation_of()
+    if now ~= generation then
+        generation = now
+        old_hosts, hosts = hosts, {}
+        old_backends, backends = backends, {}
+    end
+end
+
+-- The entry of `key`, decoded, or nil. Keys that do not exist are not remembered: there is no end to them.
+local function lookup(current, old, dict, key, decode)
+    local entry = current[key]
+    if entry ~= nil then
+        return entry
+    end
+    local text = dict:get(key)
+    if text == nil then
+        return nil
+    end
+    entry = old[key]
+    if entry == nil or entry.text ~= text then
+        entry = decode(text)
+    end
+    current[key] = entry
+    return entry
+end
+
+local function decode_host(text)
+    local data = cjson.decode(text)
+    return { text = text, exact = data.e, prefixes = data.p }
+end
+
+local function decode_backend(text)
+    local endpoints = cjson.decode(text)
+    local count = #endpoints
+    -- Workers begin at different endpoints, or all of them would load the first one together.
+    return { text = text, endpoints = endpoints, count = count, turn = count > 0 and math.random(count) or 0 }
+end
+
+local function host_entry(host)
+    return lookup(hosts, old_hosts, tables.hosts, host, decode_host)
+end
+
+local function backend_entry(key)
+    return lookup(backends, old_backends, tables.backends, key, decode_backend)
+end
+
+-- The host itself, then its first label as a wildcard, then whoever takes any host.
+local function routes_of(host)
+    local routes = host_entry(host)
+    if routes ~= nil then
+        return routes
+    end
+    local dot = find(host, ".", 1, true)
+    if dot ~= nil and dot > 1 then
+        routes = host_entry("*" .. sub(host, dot))
+        if routes ~= nil then
+            return routes
+        end
+    end
+    return host_entry(ANY_HOST)
+end
+
+local function parent(path)
+    for at = #path, 1, -1 do
+        if byte(path, at) == SLASH then
+            return sub(path, 1, at - 1)
+        end
+    end
+    return ""
+end
+
+local function match(routes, path)
+    local key = routes.exact[path]
+    if key ~= nil then
+        return key
+    end
+    local prefixes = routes.prefixes
+    if byte(path, #path) == SLASH then
+        path = sub(path, 1, -2)
+    end
+    while path ~= "" do
+        key = prefixes[path]
+        if key ~= nil then
+            return key
+        end
+        path = parent(path)
+    end
+    return prefixes[""]
+end
+
+-- The key of the backend that this request goes to, or the status that it is answered with.
+function router.route()
+    refresh()
+    local routes = routes_of(var.host)
+    local key = routes ~= nil and match(routes, var.uri) or nil
+    if key == nil then
+        return NOT_FOUND
+    end
+    local backend = backend_entry(key)
+    if backend == nil or backend.count == 0 then
+        return UNAVAILABLE
+    end
+    return key
+end
+
+local function next_endpoint(backend)
+    local turn = backend.turn % backend.count + 1
+    backend.turn = turn
+    return backend.endpoints[turn]
+end
+
+-- An endpoint that this request has not tried yet, if there is one.
+local function another_endpoint(backend)
+    local tried = var.upstream_addr or ""
+    for _ = 1, backend.count do
+        local endpoint = next_endpoint(backend)
+        if not find(tried, endpoint[1] .. ":" .. endpoint[2], 1, true) then
+            return endpoint
+        end
+    end
+    return next_endpoint(backend)
+end
+
+-- Names the endpoint of this try.
+function router.balance()
+    local backend = backend_entry(var.seaway_backend)
+    if backend == nil or backend.count == 0 then
+        return ngx.exit(ngx.ERROR) -- the last endpoint went away since route()
+    end
+    local endpoint
+    if balancer.get_last_failure() == nil then
+        endpoint = next_endpoint(backend)
+        if backend.count > 1 then
+            balancer.set_more_tries(backend.count > MORE_TRIES and MORE_TRIES or backend.count - 1)
+        end
+    else
+        endpoint = another_endpoint(backend)
+    end
+    local done, reason = balancer.set_current_peer(endpoint[1], endpoint[2])
+    if not done then
+        ngx.log(ngx.ERR, "cannot use endpoint ", endpoint[1], ":", endpoint[2], ": ", reason)
+        return ngx.exit(ngx.ERROR)
+    end
+end
+
+return router

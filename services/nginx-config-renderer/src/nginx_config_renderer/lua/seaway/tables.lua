@@ -1,0 +1,104 @@
+-- The tables of the edge, in nginx's shared memory: host -> routes, backend -> endpoints.
+--
+-- All workers read them; only the renderer writes, through seaway.admin, one push at a time. A push leads from one revision to the next
+-- and names the instance of the memory that it is meant for, so that neither a lost nor a repeated push can go unnoticed. The generation
+-- changes with every push; by it a worker sees, at its next request, that what it has decoded may be old.
+--
+-- The memory survives a reload. When nginx starts anew it is empty, and the renderer's journal is read before the first request.
+
+local cjson = require("cjson.safe")
+
+local shared = ngx.shared
+local meta = shared.seaway_meta
+local dicts = { hosts = shared.seaway_hosts, backends = shared.seaway_backends }
+
+local UNKNOWN = -1 -- the revision after a push that failed half-way: whatever the renderer expects, it will be told to compare
+
+local tables = { hosts = dicts.hosts, backends = dicts.backends, fingerprint = "", master = 0 }
+
+local function new_instance()
+    local source = assert(io.open("/dev/urandom", "rb"))
+    local bytes = source:read(16)
+    source:close()
+    return (bytes:gsub(".", function(byte)
+        return string.format("%02x", byte:byte())
+    end))
+end
+
+local function write(name, key, value)
+    local dict = dicts[name]
+    if dict == nil then
+        return nil, "there is no table " .. tostring(name)
+    end
+    if value == nil or value == cjson.null then
+        dict:delete(key)
+        return true
+    end
+    -- Never the plain set: where memory is short, it would throw out another entry without a word.
+    return dict:safe_set(key, value)
+end
+
+function tables.instance()
+    return meta:get("instance")
+end
+
+function tables.revision()
+    return meta:get("revision")
+end
+
+function tables.generation()
+    return meta:get("generation")
+end
+
+-- Writes a push. Returns true, or nil with the reason and the key that could not be written.
+function tables.apply(push)
+    for _, entry in ipairs(push.writes) do
+        local done, reason = write(entry[1], entry[2], entry[3])
+        if not done then
+            meta:set("revision", UNKNOWN)
+            meta:incr("generation", 1)
+            return nil, reason, entry[1] .. " " .. entry[2]
+        end
+    end
+    meta:set("revision", push.to)
+    meta:incr("generation", 1)
+    return true
+end
+
+-- Reads what the renderer pushed before. A last line that was cut off by a crash ends it; what it held is pushed again later.
+local function replay(path)
+    local file = io.open(path, "rb")
+    if file == nil then
+        return
+    end
+    local pushes = 0
+    for line in file:lines() do
+        local push = cjson.decode(line)
+        if type(push) ~= "table" or type(push.writes) ~= "table" then
+            ngx.log(ngx.WARN, "journal ends with a line that is not whole, after ", pushes, " pushes")
+            break
+        end
+        local done, reason, key = tables.apply(push)
+        if not done then
+            ngx.log(ngx.ERR, "journal: ", key, " does not fit: ", reason)
+            break
+        end
+        pushes = pushes + 1
+    end
+    file:close()
+end
+
+-- Runs in the master, at a start and at every reload.
+function tables.init(options)
+    tables.fingerprint = options.fingerprint
+    tables.master = ngx.worker.pid()
+    if meta:get("instance") ~= nil then
+        return
+    end
+    meta:set("revision", 0)
+    meta:set("generation", 0)
+    replay(options.state .. "/journal")
+    meta:set("instance", new_instance())
+end
+
+return tables

@@ -1,0 +1,20 @@
+"""What the renderer counts about itself, for Prometheus."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+_BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+RELOADS: Final = Counter("seaway_edge_reloads_total", "Times that nginx was told to read its configuration again.", ["cause"])
+PUSHES: Final = Counter("seaway_edge_pushes_total", "Pushes to nginx's tables, by what came of them.", ["outcome"])
+WRITES: Final = Counter("seaway_edge_writes_total", "Entries written to nginx's tables.", ["table"])
+COMPARISONS: Final = Counter(
+    "seaway_edge_comparisons_total", "Times that all of nginx's tables were compared with what they should hold."
+)
+LATENCY: Final = Histogram("seaway_edge_push_seconds", "From the arrival of a change to nginx's having it.", buckets=_BUCKETS)
+TABLE: Final = Gauge("seaway_edge_table_entries", "What the tables hold.", ["kind"])
+FREE: Final = Gauge("seaway_edge_table_free_bytes", "Shared memory that a table has left.", ["table"])
+REVISION: Final = Gauge("seaway_edge_revision", "The revision of nginx's tables.")
+REJECTED: Final = Gauge("seaway_edge_problems", "Problems of objects that are not, or not wholly, in force.")
+DRIFT: Final = Counter("seaway_edge_replica_drift_total", "Sync markers that did not agree with our replica.")

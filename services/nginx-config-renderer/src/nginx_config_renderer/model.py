@@ -1,0 +1,45 @@
+"""What the edge must know: for each host its routes, for each backend its endpoints.
+
+These two tables are all that ever changes while nginx runs; nginx.conf does not depend on them.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BackendKey:
+    """A port of a Service. `port` is its name, or its number as text."""
+
+    namespace: str
+    service: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.service}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostRoutes:
+    """The routes of one host, paths in decoded and normalised form.
+
+    `exact` holds whole paths. `prefixes` hold paths by their elements, without a final slash: "" is everything, "/a" is `/a` and all
+    below. The longest one that fits is taken.
+    """
+
+    exact: tuple[tuple[str, BackendKey], ...] = ()
+    prefixes: tuple[tuple[str, BackendKey], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """Where a backend answers. `address` is an IPv4 or IPv6 address, without brackets."""
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """The ready endpoints of a backend, sorted. None of them means 503."""
+
+    endpoints: tuple[Endpoint, ...] = ()

@@ -1,0 +1,73 @@
+"""Render: tables as the entries that nginx's program reads, and nginx.conf from settings alone.
+
+An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else. nginx.conf is a function of `Edge`, so no
+object of the cluster can change a byte of it.
+
+    host       {"e": {"/path": backend, …}, "p": {"/prefix": backend, "": backend, …}}
+    backend    [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from nginx_config_renderer.model import Backend, HostRoutes
+
+TEMPLATE: Final = "nginx.conf.j2"
+_ENVIRONMENT: Final = Environment(
+    loader=PackageLoader("nginx_config_renderer"),
+    undefined=StrictUndefined,
+    autoescape=False,  # noqa: S701 this is no HTML, and no user text gets here
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """What nginx.conf depends on. Paths are absolute; sizes are in MiB; an empty `modules` means that nginx finds them by itself."""
+
+    http_port: int
+    https_port: int
+    workers: str
+    worker_connections: int
+    worker_shutdown_timeout: int
+    state: str
+    admin_socket: str
+    program: str
+    certificate: str
+    certificate_key: str
+    modules: tuple[str, ...]
+    table_size: int
+    ipv6: bool
+    error_log_level: str = "warn"
+
+
+def configuration(edge: Edge) -> str:
+    """nginx.conf. It carries a fingerprint of itself, by which a running nginx says which configuration it has."""
+    template = _ENVIRONMENT.get_template(TEMPLATE)
+    fingerprint = hashlib.sha256(template.render(edge=edge, fingerprint="").encode()).hexdigest()
+    return template.render(edge=edge, fingerprint=fingerprint)
+
+
+def fingerprint_of(text: str) -> str:
+    """The fingerprint that a configuration carries."""
+    return text.split('fingerprint = "', 1)[1].split('"', 1)[0]
+
+
+def host_entry(routes: HostRoutes) -> str:
+    """The entry of a host."""
+    return _json({"e": {path: str(key) for path, key in routes.exact}, "p": {path: str(key) for path, key in routes.prefixes}})
+
+
+def backend_entry(backend: Backend) -> str:
+    """The entry of a backend. nginx wants an IPv6 address in brackets."""
+    return _json([[f"[{one.address}]" if ":" in one.address else one.address, one.port] for one in backend.endpoints])
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

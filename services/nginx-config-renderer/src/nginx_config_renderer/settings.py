@@ -1,0 +1,73 @@
+"""The renderer's knobs."""
+
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from common.runtime.settings import ServiceSettings
+from nginx_config_renderer.derive.classes import Class
+from nginx_config_renderer.render import Edge
+
+PROGRAM: Final = Path(__file__).parent / "lua"
+MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
+_LONGEST_SOCKET: Final = 107  # unix(7)
+
+
+class Settings(ServiceSettings):
+    """Which Ingresses are served, where, and by which nginx."""
+
+    state: Path = Field(
+        Path("/run/seaway/nginx"),
+        description="Directory that nginx and its renderer share: configuration, journal, admin socket. Must belong to nginx's user.",
+    )
+    http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
+    https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
+    ingress_class: str = Field("nginx", description="Value of the old annotation kubernetes.io/ingress.class that is ours.")
+    controller: str = Field("k8s.io/ingress-nginx", description="IngressClasses with this spec.controller are ours.")
+    workers: int = Field(0, ge=0, le=1024, description="Worker processes of nginx; 0 is one a processor.")
+    worker_connections: int = Field(16384, ge=64, description="Connections that a worker may have, to clients and to backends.")
+    worker_shutdown_timeout: int = Field(
+        240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
+    )
+    table_size: int = Field(64, ge=1, description="MiB of shared memory for each of the two tables; 64 hold about 100 000 hosts.")
+    ipv6: bool = Field(default_factory=lambda: Path("/proc/net/if_inet6").exists(), description="Whether to listen on IPv6 too.")
+    nginx: str = Field("nginx", description="The nginx that tests the configuration; the same version as the one that runs it.")
+    modules: Path = Field(Path("/usr/lib/nginx/modules"), description="Directory of nginx's modules, where Debian has it.")
+    lua: Path = Field(PROGRAM, description="Directory of the program that nginx runs, as nginx sees it.")
+
+    @field_validator("state")
+    @classmethod
+    def _socket_fits(cls, state: Path) -> Path:
+        length = len(str(state.absolute() / "admin.sock"))
+        if length > _LONGEST_SOCKET:
+            raise ValueError(f"the path is too long for a unix socket by {length - _LONGEST_SOCKET} bytes; choose a shorter one")
+        return state.absolute()
+
+    @property
+    def ours(self) -> Class:
+        """The class of Ingresses that is served."""
+        return Class(self.ingress_class, self.controller)
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where nginx lets the renderer in."""
+        return self.state / "admin.sock"
+
+    def edge(self) -> Edge:
+        """What nginx.conf depends on."""
+        return Edge(
+            http_port=self.http_port,
+            https_port=self.https_port,
+            workers=str(self.workers or "auto"),
+            worker_connections=self.worker_connections,
+            worker_shutdown_timeout=self.worker_shutdown_timeout,
+            state=str(self.state),
+            admin_socket=str(self.admin_socket),
+            program=str(self.lua),
+            certificate=str(self.state / "default.crt"),
+            certificate_key=str(self.state / "default.key"),
+            modules=tuple(str(self.modules / module) for module in MODULES),
+            table_size=self.table_size,
+            ipv6=self.ipv6,
+        )
