@@ -1,0 +1,198 @@
+"""deploy/ asks for no more than the services need, and for nothing that is not there. That it works is seen in tests/cluster."""
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from tests.packaging import DEPLOY, ROOT, images, manifests, one, port, read_settings, script
+
+from common.bus.streams import ALL
+from common.contracts.objects import MODELS
+from common.runtime.settings import ServiceSettings
+from seaway.nats_conf import WATCHER, inbox
+from watcher.settings import Settings as WatcherSettings
+
+WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet"}
+SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {"watcher": (WATCHER, WatcherSettings)}
+
+
+def workloads() -> list[dict[str, Any]]:
+    return [each for each in manifests() if each["kind"] in WORKLOADS]
+
+
+def pods() -> list[tuple[str, dict[str, Any]]]:
+    return [(each["metadata"]["name"], each["spec"]["template"]["spec"]) for each in workloads()]
+
+
+def containers() -> list[Any]:
+    return [
+        pytest.param(spec, container, id=f"{name}/{container['name']}") for name, spec in pods() for container in spec["containers"]
+    ]
+
+
+def variables(container: dict[str, Any]) -> dict[str, str]:
+    """What a container finds in its environment, with the overlay's ConfigMap `seaway`."""
+    found = {each["name"]: each.get("value", "a-name") for each in container.get("env", ())}
+    for source in container.get("envFrom", ()):
+        if source.get("configMapRef", {}).get("name") == "seaway":
+            found |= dict(line.split("=", 1) for line in (DEPLOY / "overlays/single/seaway.env").read_text().splitlines())
+    return found
+
+
+def kustomization(part: str) -> dict[str, Any]:
+    loaded = yaml.safe_load((DEPLOY / part / "kustomization.yaml").read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_generated_configurations_are_current() -> None:
+    subprocess.run([sys.executable, str(ROOT / "scripts/deploy.py"), "--check"], check=True)
+
+
+def test_no_key_is_in_the_repository() -> None:
+    kept = subprocess.run(["git", "ls-files", "deploy/secrets"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert kept.split() == ["deploy/secrets/.gitignore", "deploy/secrets/kustomization.yaml"]
+
+
+def test_every_generated_secret_is_of_a_file_that_the_script_writes() -> None:
+    keys = script("nats-keys")
+    written = {keys.USERS, *keys.CERTIFICATES, *(f"{role}.nkey" for role in ("watcher", "nginx-config-renderer"))}
+    generators = kustomization("secrets")
+    named = [file.rpartition("=")[2] for each in generators["secretGenerator"] for file in each["files"]]
+    named += [file for each in generators["configMapGenerator"] for file in each["envs"]]
+    assert set(named) <= written
+
+
+@pytest.mark.parametrize(("spec", "container"), containers())
+def test_a_container_may_do_nothing_that_it_need_not(spec: dict[str, Any], container: dict[str, Any]) -> None:
+    """The Pod Security Standard `restricted`, and more (https://kubernetes.io/docs/concepts/security/pod-security-standards/)."""
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] == spec["securityContext"]["runAsGroup"] == 65532
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    context = container["securityContext"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert set(context["capabilities"].get("add", ())) <= {"NET_BIND_SERVICE"}
+    assert not {"hostPath"} & {kind for volume in spec["volumes"] for kind in volume}
+    assert not spec.get("hostPID")
+    assert not spec.get("hostIPC")
+    assert spec["enableServiceLinks"] is False
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+    assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize(("spec", "container"), containers())
+def test_a_container_is_probed_where_it_listens(spec: dict[str, Any], container: dict[str, Any]) -> None:
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+    if container["name"] in SERVICES:
+        assert ports["probes"] == port(variables(container)["SEAWAY_PROBES"])
+
+
+@pytest.mark.parametrize(("spec", "container"), containers())
+def test_every_image_is_one_that_is_built_or_the_server_of_the_bus(spec: dict[str, Any], container: dict[str, Any]) -> None:
+    assert container["image"] in {*images(), script("images").NATS}
+
+
+@pytest.mark.parametrize(("spec", "container"), containers())
+def test_everything_mounted_is_there(spec: dict[str, Any], container: dict[str, Any]) -> None:
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    for mount in container["volumeMounts"]:
+        assert mount["name"] in volumes
+    generated = {each["name"] for each in kustomization("secrets")["secretGenerator"]}
+    wanted = {volume["secret"]["secretName"] for volume in volumes.values() if "secret" in volume}
+    assert wanted <= generated
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_variable_is_a_knob_and_its_value_is_taken(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    role, kind = SERVICES[service]
+    (container,) = [container for _, spec in pods() for container in spec["containers"] if container["name"] == service]
+    settings = read_settings(kind, variables(container), monkeypatch)
+    assert settings.instance == "a-name"
+    assert settings.bus.inbox == inbox(role)
+    assert settings.bus.nkey_file is not None
+    assert settings.bus.tls_ca is not None
+
+
+def test_only_the_edge_is_on_the_hosts_network() -> None:
+    namespaces = {each["metadata"]["name"]: each["metadata"]["labels"] for each in manifests("namespaces")}
+    for part in ("nats", "watcher"):
+        assert namespaces[kustomization(part)["namespace"]]["pod-security.kubernetes.io/enforce"] == "restricted"
+        assert not any(spec.get("hostNetwork") for name, spec in pods() if name == part)
+
+
+def test_selectors_select_the_pods_of_their_own_part() -> None:
+    for part in ("nats", "watcher"):
+        mine = {"app.kubernetes.io/name": part}
+        labels = kustomization(part)["labels"]
+        assert labels[0]["pairs"].items() >= mine.items()
+        assert labels[0]["includeTemplates"] is True
+        for each in manifests(part):
+            spec = each.get("spec", {})
+            if each["kind"] in {*WORKLOADS, "PodDisruptionBudget"}:
+                assert spec["selector"] == {"matchLabels": mine}
+            if each["kind"] == "Service":
+                assert spec["selector"] == mine
+            if each["kind"] == "NetworkPolicy":
+                assert spec["podSelector"] == {"matchLabels": mine}
+
+
+def test_the_bus_is_open_to_those_who_carry_its_label_and_each_of_its_clients_does() -> None:
+    policy = one("NetworkPolicy", "nats", "nats")["spec"]["ingress"]
+    (clients,) = [rule["from"] for rule in policy if {"port": "client"} in rule["ports"]]
+    assert clients == [{"podSelector": {"matchLabels": {"seaway.dev/bus": "client"}}}]
+    assert all(rule.get("from") for rule in policy)
+    for each in workloads():
+        names = [env["name"] for container in each["spec"]["template"]["spec"]["containers"] for env in container.get("env", ())]
+        if "SEAWAY_BUS__URL" in names:
+            assert each["spec"]["template"]["metadata"]["labels"]["seaway.dev/bus"] == "client"
+
+
+def test_the_watcher_may_read_exactly_what_it_follows() -> None:
+    rules = one("ClusterRole", "seaway-watcher", "watcher")["rules"]
+    granted = [(group, resource) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]]
+    assert sorted(granted) == sorted((model.resource.group, model.resource.plural) for model in MODELS)
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+
+
+def test_the_watcher_may_hold_its_own_lease_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = WatcherSettings(_cli_parse_args=[])
+    assert kustomization("watcher")["namespace"] == settings.lease_namespace
+    rules = one("Role", "watcher", "watcher")["rules"]
+    assert {resource for rule in rules for resource in rule["resources"]} == {"leases"}
+    named = [rule for rule in rules if rule["verbs"] != ["create"]]
+    assert [rule["resourceNames"] for rule in named] == [[settings.lease_name]]
+
+
+def test_servers_have_a_certificate_for_every_name_by_which_they_are_called() -> None:
+    names = script("nats-keys").NAMES
+    deploy = script("deploy")
+    called = {re.sub(r"^nats-\d+\.", "*.", host) for host in deploy.THREE.hosts}
+    for _, spec in pods():
+        for container in spec["containers"]:
+            url = variables(container).get("SEAWAY_BUS__URL")
+            called |= {url.removeprefix("nats://").partition(":")[0]} if url else set()
+    assert called <= set(names)
+
+
+def test_the_store_of_a_server_has_room_for_all_streams() -> None:
+    volume = next(
+        volume for volume in one("StatefulSet", "nats", "nats")["spec"]["template"]["spec"]["volumes"] if volume["name"] == "data"
+    )
+    limit = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 1024**3
+    assert sum(stream.max_bytes for stream in ALL) < 8 * 1024**3 < limit
+
+
+def test_three_servers_keep_three_copies_on_three_nodes() -> None:
+    servers = yaml.safe_load((DEPLOY / "overlays/cluster/three-servers.yaml").read_text())["spec"]
+    copies = yaml.safe_load((DEPLOY / "overlays/cluster/three-copies.yaml").read_text())["spec"]["template"]["spec"]["containers"][
+        0
+    ]
+    assert servers["replicas"] == len(script("deploy").THREE.hosts) == int(variables(copies)["SEAWAY_STREAM_REPLICAS"])
+    assert servers["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
