@@ -90,7 +90,11 @@ async def validate(command: Sequence[str], *, timeout: float, environment: Mappi
 
 
 class Child:
-    """A program that is kept running. `hear` gets each line that it says; `words` are the last of them."""
+    """A program that is kept running.
+
+    `prepare` is called before each start. `hear` gets each line that the program says; `words` are the last of them. `ended` is called
+    when the program ended without being told to.
+    """
 
     def __init__(
         self,
@@ -98,7 +102,9 @@ class Child:
         command: Sequence[str],
         *,
         environment: Mapping[str, str] | None = None,
+        prepare: Callable[[], None] = lambda: None,
         hear: Callable[[str], None] = lambda _: None,
+        ended: Callable[["Child"], None] = lambda _: None,
         restarts: Backoff = RESTARTS,
     ) -> None:
         self.name = name
@@ -107,7 +113,9 @@ class Child:
         self.words: deque[str] = deque(maxlen=_LAST_WORDS)
         self._command = [*_ends_with_us(), *command]
         self._environment = environment
+        self._prepare = prepare
         self._hear = hear
+        self._ended = ended
         self._restarts = restarts
         self._process: asyncio.subprocess.Process | None = None
         self._ending = asyncio.Event()
@@ -123,10 +131,12 @@ class Child:
         try:
             while not self._ending.is_set():
                 began = time.monotonic()
+                self._prepare()
                 await self._once()
                 attempt = 0 if time.monotonic() - began > _SETTLED else attempt + 1
                 if not self._ending.is_set():
                     log.warning("child.ended", child=self.name, code=self.last_code, attempt=attempt)
+                    self._ended(self)
                     await self._pause(self._restarts.delay(attempt, random.random()))  # noqa: S311 jitter
         finally:
             self._signal(signal.SIGKILL)

@@ -21,11 +21,14 @@ class Said:
     what: str
     data: dict[str, Any]
 
-    def line(self) -> str:
+    @property
+    def sentence(self) -> str:
         """The fact for people: a rejection as a sentence, anything else as its fields."""
-        if self.what == "rejected":
-            return f"{self.time}  {self.service}  {_rejection(self.data)}"
-        return f"{self.time}  {self.service}  {self.what}  {json.dumps(self.data, ensure_ascii=False)}"
+        return _rejection(self.data) if self.what == "rejected" else f"{self.what}  {json.dumps(self.data, ensure_ascii=False)}"
+
+    def line(self) -> str:
+        """The fact with when and who."""
+        return f"{self.time}  {self.service}  {self.sentence}"
 
 
 async def facts(bus: Bus, *, watch: bool) -> AsyncIterator[Said]:

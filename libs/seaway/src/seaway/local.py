@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from common.bus.settings import BusSettings
+from seaway import bus_keys
+from seaway.nats_conf import OPERATOR, inbox
 
 PORT: Final = 4222
 
@@ -35,9 +37,19 @@ class Home:
         """A file with the URL of the bus, while there is one."""
         return self.root / "bus.url"
 
+    @property
+    def keys(self) -> Path:
+        """The keys of the bus's users."""
+        return self.bus / "keys"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, while there is a Seaway."""
+        return self.root / "run"
+
     def key(self, user: str) -> Path:
         """The nkey seed of a user of the bus."""
-        return self.bus / "keys" / f"{user}.nk"
+        return self.keys / f"{user}{bus_keys.SUFFIX}"
 
 
 def default_root() -> Path:
@@ -53,7 +65,7 @@ def default_root() -> Path:
 def operator(data: Path | None, url: str | None, nkey: Path | None, tls_ca: Path | None = None) -> BusSettings:
     """How an operator reaches the bus: as told, else the one on this machine. Raises FileNotFoundError if there is none."""
     if url is not None:
-        return BusSettings(url=url, name="seaway-command", nkey_file=nkey, tls_ca=tls_ca, patience=10)
+        return BusSettings(url=url, name="seaway-command", inbox=inbox(OPERATOR), nkey_file=nkey, tls_ca=tls_ca, patience=10)
     home = Home(data or default_root())
     if not home.address.is_file():
         raise FileNotFoundError(
@@ -63,7 +75,7 @@ def operator(data: Path | None, url: str | None, nkey: Path | None, tls_ca: Path
     return BusSettings(
         url=home.address.read_text().strip(),
         name="seaway-command",
-        nkey_file=home.key("operator"),
-        inbox="_INBOX_operator",
+        nkey_file=home.key(OPERATOR),
+        inbox=inbox(OPERATOR),
         patience=10,
     )

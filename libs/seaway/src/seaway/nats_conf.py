@@ -86,7 +86,7 @@ class Server:
     name: str
     store: str
     listen: str = f"127.0.0.1:{CLIENT_PORT}"
-    monitor: str = f"127.0.0.1:{MONITOR_PORT}"
+    monitor: str = f"127.0.0.1:{MONITOR_PORT}"  # empty is none
     max_file: str = "8GB"  # the limits of all streams must fit, or the server refuses to make the last of them
     max_memory: str = "256MB"  # readers keep their state in memory, messages do not
     tls: Tls | None = None
@@ -156,12 +156,12 @@ def _reports(where: str, service: str) -> tuple[str, ...]:
 
 
 def _head(server: Server) -> str:
+    monitor = f"http: {_text(server.monitor)}\n" if server.monitor else ""
     return f"""\
 # Made from seaway.nats_conf; a test fails when it is stale. Edit that module, not this file.
 server_name: {_text(server.name)}
 listen: {_text(server.listen)}
-http: {_text(server.monitor)}
-
+{monitor}
 # An object of Kubernetes may have 1.5 MiB in etcd, and more as JSON.
 max_payload: 4MB
 

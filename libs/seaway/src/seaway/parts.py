@@ -3,14 +3,22 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+from seaway.local import Home
+from seaway.nats_conf import RENDERER, WATCHER, inbox
+
+PRIVILEGED: Final = 1024  # ports below it are for root, or for who has CAP_NET_BIND_SERVICE (capabilities(7))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the operator asked for. Exactly one of `manifests` and `kubeconfig` is given."""
+    """What the operator asked for. Exactly one of `manifests` and `kubeconfig` is given.
 
-    home: Path
-    sockets: Path
+    `https` 0 is none, `workers` 0 is one a processor.
+    """
+
+    home: Home
     manifests: Path | None
     kubeconfig: Path | None
     http: int
@@ -20,23 +28,104 @@ class Options:
     workers: int
     nats: int
     cluster: str = "local"
+    verbose: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where objects come from, for people."""
+        return f"the manifests in {self.manifests}" if self.manifests is not None else f"the cluster of {self.kubeconfig}"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom nginx runs as, where we are root."""
+
+    name: str
+    uid: int
+    gid: int
 
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are."""
+    """Where the programs are. `setpriv` runs nginx as `user`; both are None where we are not root."""
 
     nats_server: str
     nginx: str
     python: str
+    setpriv: str | None = None
+    user: User | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One process. `says` is the line that tells an operator what it does; `ready` is the unix socket of its probes."""
+    """One process. `says` is the line that tells an operator what it does; `probes` is the unix socket of its probes."""
 
     name: str
     command: tuple[str, ...]
     says: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    ready: Path | None = None
+    probes: Path | None = None
+
+
+def nats_server(options: Options, programs: Programs) -> Part:
+    """The bus."""
+    command = (programs.nats_server, "--config", str(options.home.bus / "nats.conf"))
+    return Part("nats-server", command, f"keeps the bus on 127.0.0.1:{options.nats}, its data in {options.home.bus}")
+
+
+def watcher(options: Options, programs: Programs) -> Part:
+    """The watcher."""
+    source = {"MANIFESTS": str(options.manifests)} if options.manifests is not None else {"KUBECONFIG": str(options.kubeconfig)}
+    command = (programs.python, "-m", "watcher")
+    return _service(options, WATCHER, command, f"follows {options.source}", source)
+
+
+def renderer(options: Options, programs: Programs) -> Part:
+    """The renderer."""
+    settings = {
+        "STATE": str(options.home.edge),
+        "NGINX": programs.nginx,
+        "HTTP_PORT": str(options.http),
+        "HTTPS_PORT": str(options.https),
+        "INGRESS_CLASS": options.ingress_class,
+        "CONTROLLER": options.controller,
+        "WORKERS": str(options.workers),
+    }
+    says = f"gives nginx the Ingresses of class {options.ingress_class} ({options.controller})"
+    return _service(options, RENDERER, (programs.python, "-m", "nginx_config_renderer"), says, settings)
+
+
+def nginx(options: Options, programs: Programs) -> Part:
+    """The edge."""
+    home = options.home.edge
+    command = (programs.nginx, "-e", "stderr", "-p", str(home / "run"), "-c", str(home / "nginx.conf"), "-g", "daemon off;")
+    schemes = {"HTTP": options.http, "HTTPS": options.https}
+    says = "serves " + " and ".join(f"{scheme} on port {port}" for scheme, port in schemes.items() if port)
+    return Part("nginx", (*_unprivileged(options, programs), *command), says)
+
+
+def _service(options: Options, role: str, command: tuple[str, ...], says: str, settings: Mapping[str, str]) -> Part:
+    probes = options.home.run / role
+    common = {
+        "CLUSTER": options.cluster,
+        "PROBES": f"unix:{probes}",
+        "LOG_LEVEL": "info" if options.verbose else "warning",
+        "LOG_FORMAT": "text",
+        "SHUTDOWN_DEADLINE": "4",
+        "BUS__URL": f"nats://127.0.0.1:{options.nats}",
+        "BUS__NKEY_FILE": str(options.home.key(role)),
+        "BUS__INBOX": inbox(role),
+    }
+    environment = {f"SEAWAY_{name}": value for name, value in {**common, **settings}.items()}
+    return Part(role, command, says, environment, probes)
+
+
+def _unprivileged(options: Options, programs: Programs) -> tuple[str, ...]:
+    """How nginx is started as its own user, with the one capability that it may need and no way to another."""
+    if programs.setpriv is None or programs.user is None:
+        return ()
+    user = programs.user
+    start = (programs.setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--no-new-privs", "--pdeathsig=TERM")
+    if min(port for port in (options.http, options.https) if port) >= PRIVILEGED:
+        return start
+    return (*start, "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service")

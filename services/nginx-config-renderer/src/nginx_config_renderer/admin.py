@@ -72,7 +72,7 @@ class Admin:
     async def digest(self) -> tuple[Status, dict[Entry, str]]:
         """What nginx holds: for each entry its digest."""
         data = await self._ask("GET", "digest")
-        return _status(data), {(table, key): value for table, key, value in data["entries"]}
+        return _status(data), {(table, key): value for table, key, value in data.get("entries", ())}
 
     async def apply(self, instance: str, revision: int, writes: Sequence[Write]) -> None:
         """Writes `writes` to `instance`, leading from `revision` to the next one. Raises Stale or NoRoom."""

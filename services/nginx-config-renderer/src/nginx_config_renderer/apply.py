@@ -39,6 +39,7 @@ class Applier:
         self._running: dict[Entry, str] = {}
         self._dirty: dict[Entry, float] = {}  # since when
         self._released = False
+        self._compared = False
         self._wake = asyncio.Event()
 
     @property
@@ -113,6 +114,7 @@ class Applier:
         self._dirty.clear()
         self.want(differing)
         self._instance, self.trouble, self.full = status.instance, None, None
+        self._compared = True
 
     def _differs(self, entry: Entry) -> bool:
         return self._running.get(entry) != digest(self._entries.get(entry))
@@ -146,7 +148,7 @@ class Applier:
     def _lost(self, error: AdminError) -> None:
         """Whatever happened: compare again before the next push."""
         metrics.PUSHES.labels(type(error).__name__.lower()).inc()
-        if self._instance is not None or self.trouble != str(error):
+        if self._instance is not None or (self.trouble != str(error) and self._compared):
             log.warning("tables.lost", reason=str(error), kind=type(error).__name__)
         self._instance = None
         self.trouble = str(error)

@@ -20,7 +20,7 @@ from nginx_config_renderer.plan import Entry, Write, chunks, to_bytes
 
 _GROWTH: Final = 2
 _SMALL: Final = 1024 * 1024  # bytes up to which nobody cares
-_MODE: Final = 0o644  # its directory belongs to nginx's user alone
+_MODE: Final = 0o644  # nginx, which may be another user, reads it
 
 log = structlog.get_logger(__name__)
 

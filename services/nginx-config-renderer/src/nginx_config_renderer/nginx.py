@@ -6,6 +6,7 @@ running nginx to reload through the admin socket. A configuration that nginx doe
 
 import asyncio
 import datetime as dt
+import hashlib
 import os
 import tempfile
 from dataclasses import replace
@@ -23,7 +24,12 @@ from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.render import Edge, configuration, fingerprint_of
 
+PROGRAM: Final = Path(__file__).parent / "lua"
 _TEST_DEADLINE: Final = 30.0
+# A test opens its ports for a moment. It may have no right to those of nginx, and must take no client that is meant for nginx. That
+# somebody else has a port is no fault to it.
+_TRIAL_HTTP: Final = 20080
+_TRIAL_HTTPS: Final = 20443
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
 _YEARS: Final = dt.timedelta(days=3650)
@@ -39,22 +45,45 @@ async def test(edge: Edge, program: str) -> None:
     """Raises BadConfigurationError with nginx's own words if it would not start with `edge`."""
     with tempfile.TemporaryDirectory(prefix="seaway-test-") as directory:
         trial = Path(directory) / "nginx.conf"
-        trial.write_text(configuration(replace(edge, state=directory, admin_socket=f"{directory}/admin.sock")))
-        outcome = await validate([program, "-t", "-q", "-p", directory, "-c", str(trial)], timeout=_TEST_DEADLINE)
+        elsewhere = replace(
+            edge,
+            http_port=_TRIAL_HTTP,
+            https_port=_TRIAL_HTTPS if edge.https_port else 0,
+            state=directory,
+            run=directory,
+            admin_socket=f"{directory}/admin.sock",
+            program=str(PROGRAM),
+        )
+        trial.write_text(configuration(elsewhere, program_digest()))
+        outcome = await validate([program, "-t", "-q", "-e", "stderr", "-p", directory, "-c", str(trial)], timeout=_TEST_DEADLINE)
     if outcome.code != 0:
         raise BadConfigurationError(outcome.output.strip().replace(directory, edge.state) or f"nginx -t ended with {outcome.code}")
 
 
 async def install(edge: Edge, program: str) -> str:
-    """Puts nginx.conf in its place if it is good; returns its fingerprint. Raises BadConfigurationError."""
-    ensure_certificate(Path(edge.certificate), Path(edge.certificate_key))
-    text = configuration(edge)
+    """Puts nginx.conf and the program in their place if they are good; returns their fingerprint. Raises BadConfigurationError."""
+    ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
+    text = configuration(edge, program_digest())
     target = Path(edge.state) / "nginx.conf"
     if not target.is_file() or target.read_text() != text:
         await test(edge, program)
+        copy_program(Path(edge.program))
         atomic_write(target, text.encode(), 0o644)
         log.info("configuration.written", path=str(target))
     return fingerprint_of(text)
+
+
+def program_digest() -> str:
+    """What the program for nginx is, so that a newer one leads to a reload."""
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sorted(PROGRAM.rglob("*.lua")))).hexdigest()
+
+
+def copy_program(target: Path) -> None:
+    """Puts the program for nginx where nginx reads it: it may be another container, and another user, than ours."""
+    for source in sorted(PROGRAM.rglob("*.lua")):
+        copy = target / source.relative_to(PROGRAM)
+        copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        atomic_write(copy, source.read_bytes(), 0o644)
 
 
 async def keep(admin: Admin, fingerprint: str) -> None:
@@ -85,8 +114,12 @@ async def _taken(admin: Admin, fingerprint: str) -> bool:
     return False
 
 
-def ensure_certificate(certificate: Path, key: Path) -> None:
-    """A self-signed certificate for clients that ask for a host without one of its own. Made once; the key never leaves its file."""
+def ensure_certificate(certificate: Path, key: Path, reader: Path) -> None:
+    """A self-signed certificate for clients that ask for a host without one of its own. Made once.
+
+    The key never leaves its file, which belongs to whom the directory `reader` belongs to: nginx reads it.
+    """
+    reader.mkdir(mode=0o700, parents=True, exist_ok=True)
     if certificate.is_file() and key.is_file():
         return
     secret = ec.generate_private_key(ec.SECP256R1())
@@ -107,6 +140,6 @@ def ensure_certificate(certificate: Path, key: Path) -> None:
     text = secret.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     atomic_write(key, text, 0o600)
     atomic_write(certificate, signed.public_bytes(encoding), 0o644)
-    owner = key.parent.stat()
-    if os.geteuid() == 0:  # nginx, which must read it, runs as the owner of the directory
+    owner = reader.stat()
+    if os.geteuid() == 0:
         os.chown(key, owner.st_uid, owner.st_gid)

@@ -29,14 +29,19 @@ _ENVIRONMENT: Final = Environment(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What nginx.conf depends on. Paths are absolute; sizes are in MiB; an empty `modules` means that nginx finds them by itself."""
+    """What nginx.conf depends on. Paths are absolute, and nginx writes only below `run`; sizes are in MiB.
+
+    An empty `modules` means that nginx finds them by itself.
+    """
 
     http_port: int
     https_port: int
     workers: str
     worker_connections: int
+    open_files: int
     worker_shutdown_timeout: int
     state: str
+    run: str
     admin_socket: str
     program: str
     certificate: str
@@ -47,10 +52,10 @@ class Edge:
     error_log_level: str = "warn"
 
 
-def configuration(edge: Edge) -> str:
-    """nginx.conf. It carries a fingerprint of itself, by which a running nginx says which configuration it has."""
+def configuration(edge: Edge, program_digest: str) -> str:
+    """nginx.conf. It carries a fingerprint of itself and of the program, by which a running nginx says which configuration it has."""
     template = _ENVIRONMENT.get_template(TEMPLATE)
-    fingerprint = hashlib.sha256(template.render(edge=edge, fingerprint="").encode()).hexdigest()
+    fingerprint = hashlib.sha256(template.render(edge=edge, fingerprint=program_digest).encode()).hexdigest()
     return template.render(edge=edge, fingerprint=fingerprint)
 
 

@@ -1,5 +1,6 @@
 """The renderer's knobs."""
 
+import resource
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +10,6 @@ from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.render import Edge
 
-PROGRAM: Final = Path(__file__).parent / "lua"
 MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _LONGEST_SOCKET: Final = 107  # unix(7)
 
@@ -19,7 +19,7 @@ class Settings(ServiceSettings):
 
     state: Path = Field(
         Path("/run/seaway/nginx"),
-        description="Directory that nginx and its renderer share: configuration, journal, admin socket. Must belong to nginx's user.",
+        description="Directory that nginx and its renderer share. Its `run`, with the admin socket, must belong to nginx's user.",
     )
     http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
     https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
@@ -27,6 +27,11 @@ class Settings(ServiceSettings):
     controller: str = Field("k8s.io/ingress-nginx", description="IngressClasses with this spec.controller are ours.")
     workers: int = Field(0, ge=0, le=1024, description="Worker processes of nginx; 0 is one a processor.")
     worker_connections: int = Field(16384, ge=64, description="Connections that a worker may have, to clients and to backends.")
+    open_files: int = Field(
+        default_factory=lambda: min(65536, resource.getrlimit(resource.RLIMIT_NOFILE)[1] & 0x7FFFFFFF),
+        ge=64,
+        description="Files and connections that a worker may have open; more than the machine allows is refused to it.",
+    )
     worker_shutdown_timeout: int = Field(
         240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
     )
@@ -34,12 +39,11 @@ class Settings(ServiceSettings):
     ipv6: bool = Field(default_factory=lambda: Path("/proc/net/if_inet6").exists(), description="Whether to listen on IPv6 too.")
     nginx: str = Field("nginx", description="The nginx that tests the configuration; the same version as the one that runs it.")
     modules: Path = Field(Path("/usr/lib/nginx/modules"), description="Directory of nginx's modules, where Debian has it.")
-    lua: Path = Field(PROGRAM, description="Directory of the program that nginx runs, as nginx sees it.")
 
     @field_validator("state")
     @classmethod
     def _socket_fits(cls, state: Path) -> Path:
-        length = len(str(state.absolute() / "admin.sock"))
+        length = len(str(state.absolute() / "run/admin.sock"))
         if length > _LONGEST_SOCKET:
             raise ValueError(f"the path is too long for a unix socket by {length - _LONGEST_SOCKET} bytes; choose a shorter one")
         return state.absolute()
@@ -52,7 +56,7 @@ class Settings(ServiceSettings):
     @property
     def admin_socket(self) -> Path:
         """Where nginx lets the renderer in."""
-        return self.state / "admin.sock"
+        return self.state / "run/admin.sock"
 
     def edge(self) -> Edge:
         """What nginx.conf depends on."""
@@ -60,11 +64,13 @@ class Settings(ServiceSettings):
             http_port=self.http_port,
             https_port=self.https_port,
             workers=str(self.workers or "auto"),
-            worker_connections=self.worker_connections,
+            worker_connections=min(self.worker_connections, self.open_files),
+            open_files=self.open_files,
             worker_shutdown_timeout=self.worker_shutdown_timeout,
             state=str(self.state),
+            run=str(self.state / "run"),
             admin_socket=str(self.admin_socket),
-            program=str(self.lua),
+            program=str(self.state / "program"),
             certificate=str(self.state / "default.crt"),
             certificate_key=str(self.state / "default.key"),
             modules=tuple(str(self.modules / module) for module in MODULES),

@@ -14,6 +14,7 @@ That the copy is complete says nothing of whether the watcher is: include the sy
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -160,7 +161,9 @@ class Follower:
         self._measure()
         delay = self._backoff.delay(self._losses, random.random())  # noqa: S311 jitter
         self._losses += 1
-        log.warning("follower.lost", follower=self.name, stream=self._stream, reason=str(error), again_in=round(delay, 2))
+        # Who starts before the stream is made has lost nothing.
+        level = logging.INFO if isinstance(error, StreamMissing) and not self._markers else logging.WARNING
+        log.log(level, "follower.lost", follower=self.name, stream=self._stream, reason=str(error), again_in=round(delay, 2))
         await asyncio.sleep(delay)
 
     def _note(self, update: Update) -> None:

@@ -17,9 +17,8 @@ is 1. A second signal ends the process at once.
 
 import asyncio
 import contextlib
-import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
@@ -30,6 +29,7 @@ from common.bus.protocol import BusError
 from common.runtime import logging
 from common.runtime.health import Health
 from common.runtime.settings import ServiceSettings, load
+from common.runtime.signals import asked_to_stop
 
 S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
@@ -85,24 +85,35 @@ class App(Generic[S]):
         return bus
 
     async def stop(self) -> bool:
-        """Runs the stages, then cancels the tasks. Whether everything was done in time."""
-        clock = asyncio.get_running_loop().time
-        ends = clock() + self.settings.shutdown_deadline
+        """Runs the stages; the tasks end before the last one. Whether everything was done in time."""
+        ends = asyncio.get_running_loop().time() + self.settings.shutdown_deadline
+        stages = sorted(self._stages, key=lambda entry: entry[0])
+        working = await self._do([entry for entry in stages if entry[0] < Stage.CLOSE], ends)
+        tasks = await self._cancel(ends)
+        return await self._do([entry for entry in stages if entry[0] is Stage.CLOSE], ends) and working and tasks
+
+    async def _do(self, stages: Sequence[tuple[Stage, str, Callable[[], Awaitable[None]]]], ends: float) -> bool:
         done = True
-        for stage, name, work in sorted(self._stages, key=lambda entry: entry[0]):
+        for stage, name, work in stages:
             try:
-                async with asyncio.timeout(max(0.1, ends - clock())):
+                async with asyncio.timeout(max(0.1, ends - asyncio.get_running_loop().time())):
                     await work()
             except TimeoutError:
                 done = False
-                log.error("shutdown.hung", stage=stage.name.lower(), part=name, deadline=self.settings.shutdown_deadline)
+                self._hung(stage.name.lower(), name)
+        return done
+
+    async def _cancel(self, ends: float) -> bool:
         for task in self._tasks:
             task.cancel()
-        hung = (await asyncio.wait(self._tasks, timeout=max(0.5, ends - clock())))[1] if self._tasks else ()
+        left = max(0.5, ends - asyncio.get_running_loop().time())
+        hung = (await asyncio.wait(self._tasks, timeout=left))[1] if self._tasks else set()
         for task in hung:
-            done = False
-            log.error("shutdown.hung", stage="tasks", part=task.get_name(), deadline=self.settings.shutdown_deadline)
-        return done
+            self._hung("tasks", task.get_name())
+        return not hung
+
+    def _hung(self, stage: str, part: str) -> None:
+        log.error("shutdown.hung", stage=stage, part=part, deadline=self.settings.shutdown_deadline)
 
 
 def run(service: str, kind: type[S], compose: Callable[[App[S]], Awaitable[None]]) -> None:
@@ -113,7 +124,7 @@ def run(service: str, kind: type[S], compose: Callable[[App[S]], Awaitable[None]
 
 
 async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitable[None]]) -> int:
-    stopping = _signals()
+    stopping = asked_to_stop()
     done = True
     try:
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
@@ -149,22 +160,6 @@ async def _until(stopping: asyncio.Event, composing: Awaitable[None]) -> None:
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting
-
-
-def _signals() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one kills, as a signal does by itself."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        stopping.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    return stopping
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

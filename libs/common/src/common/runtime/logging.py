@@ -5,11 +5,22 @@ What libraries log goes the same way. The context of a task (`structlog.contextv
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from common.runtime.settings import ServiceSettings
+
+# Without the values of variables, among which may be secrets.
+_TRACEBACK: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+
+
+def quiet() -> None:
+    """Sets up logging for a command, which speaks to people by itself: only warnings, on standard error."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def configure(service: str, settings: ServiceSettings) -> None:
@@ -23,9 +34,9 @@ def configure(service: str, settings: ServiceSettings) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if text
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [structlog.processors.ExceptionRenderer(_TRACEBACK), structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

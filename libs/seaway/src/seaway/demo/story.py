@@ -6,7 +6,7 @@ raises `StepFailed`, which says what was expected and what came.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -51,17 +51,15 @@ class Story:
             body = await response.json() if response.content_type == "application/json" else {}
             return Answer(response.status, body)
 
-    async def serve(self, *ports: int) -> float:
-        """Gives the application these endpoints; returns the seconds until a client is answered."""
-        began = self._write("application.yaml", objects.application(ports))
-        await self._until(lambda answer: answer.status == 200, "the application answers 200", began)
+    async def serve(self, backends: Mapping[str, int]) -> float:
+        """Gives the application these backends, name to port; returns the seconds until one of them answers a client."""
+        began = self._write("application.yaml", objects.application(sorted(backends.values())))
+        await self._until(lambda answer: answer.backend in backends, f"{' or '.join(backends)} answers", began)
         return time.monotonic() - began
 
-    async def move(self, port: int, name: str) -> float:
-        """Gives the application one other endpoint; returns the seconds until that one answers."""
-        began = self._write("application.yaml", objects.application([port]))
-        await self._until(lambda answer: answer.backend == name, f"{name} answers", began)
-        return time.monotonic() - began
+    async def answers(self, count: int) -> list[str]:
+        """Who answers, `count` times."""
+        return [(await self.answer()).backend for _ in range(count)]
 
     async def break_something(self) -> None:
         """Adds an Ingress that cannot be served."""

@@ -57,7 +57,7 @@ function admin.digest()
             entries[#entries + 1] = { name, key, ngx.md5(dict:get(key) or "") }
         end
     end
-    status.entries = #entries > 0 and entries or cjson.empty_array
+    status.entries = #entries > 0 and entries or nil -- an empty table would be written as an object
     answer(200, status)
 end
 

@@ -1,0 +1,76 @@
+"""The command `seaway`: runs a Seaway on this machine, and asks one that runs."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.runtime.logging import quiet
+from seaway.commands import Data, show_events, state_app
+from seaway.ground import CannotStart
+from seaway.local import PORT, Home, default_root
+from seaway.parts import Options
+from seaway.up import up
+
+app = typer.Typer(
+    help="What a cloud would give a Kubernetes cluster, on your own machines.", no_args_is_help=True, add_completion=False
+)
+app.add_typer(state_app, name="state")
+app.command("events")(show_events)
+
+
+@app.command("up")
+def run_up(
+    manifests: Annotated[
+        Path | None, typer.Option(help="Serve the manifests in this folder.", exists=True, file_okay=False)
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Serve the cluster of this kubeconfig.", exists=True, dir_okay=False)
+    ] = None,
+    http: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP.")] = 80,
+    https: Annotated[int, typer.Option(min=0, max=65535, help="Port of HTTPS; 0 is none.")] = 443,
+    ingress_class: Annotated[
+        str, typer.Option("--class", help="The annotation kubernetes.io/ingress.class that is ours.")
+    ] = "nginx",
+    controller: Annotated[str, typer.Option(help="IngressClasses with this spec.controller are ours.")] = "k8s.io/ingress-nginx",
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Worker processes of nginx; 0 is one a processor.")] = 0,
+    nats_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the bus, on 127.0.0.1.")] = PORT,
+    data: Data = None,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the parts say.")] = False,  # noqa: FBT002 typer's way
+) -> None:
+    """Run a Seaway on this machine until Ctrl-C: the bus, the watcher, the renderer and nginx."""
+    if (manifests is None) == (kubeconfig is None):
+        typer.echo("seaway: name one source of objects: --manifests DIR or --kubeconfig FILE", err=True)
+        raise typer.Exit(2)
+    options = Options(
+        home=Home((data or default_root()).absolute()),
+        manifests=manifests.absolute() if manifests else None,
+        kubeconfig=kubeconfig.absolute() if kubeconfig else None,
+        http=http,
+        https=https,
+        ingress_class=ingress_class,
+        controller=controller,
+        workers=workers,
+        nats=nats_port,
+        verbose=verbose,
+    )
+    try:
+        asyncio.run(up(options, typer.echo, _warn))
+    except CannotStart as error:
+        typer.echo(f"seaway: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _warn(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def main() -> None:
+    """The program `seaway`."""
+    quiet()
+    app()
+
+
+if __name__ == "__main__":
+    main()

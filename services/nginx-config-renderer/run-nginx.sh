@@ -1,0 +1,50 @@
+#!/usr/libexec/seaway/sh
+# Keeps nginx running. The first process of nginx's container.
+#
+# It waits for the configuration that the renderer writes, and starts nginx again when nginx ends, sooner than a container could be: a node
+# without nginx answers nobody. TERM lets nginx finish what it has begun (QUIT); how long that may take, nginx's configuration and the
+# runtime's grace period say.
+#
+# The shell above is the system's, with the capability for ports below 1024. See the Dockerfile.
+set -u
+
+state=${SEAWAY_STATE:-/run/seaway/nginx}
+settled=10 # seconds after which an nginx that ends is started again without a pause
+nginx=
+ending=
+
+say() { echo "run-nginx: $*" >&2; }
+alive() { kill -0 "$nginx" 2>/dev/null; }
+
+# A signal ends `wait`, so nothing here is ever waited for in another way.
+pause() {
+    sleep "$1" &
+    wait $!
+}
+
+trap 'ending=yes' TERM INT QUIT
+
+[ -f "$state/nginx.conf" ] || say "waiting for $state/nginx.conf, which the renderer writes"
+until [ -f "$state/nginx.conf" ] || [ -n "$ending" ]; do
+    pause 0.2
+done
+
+while [ -z "$ending" ]; do
+    rm -f "$state/run/admin.sock" # of an nginx that was killed; a new one cannot listen where it is
+    began=$(date +%s)
+    nginx -e stderr -p "$state/run" -c "$state/nginx.conf" -g 'daemon off;' &
+    nginx=$!
+    while [ -z "$ending" ] && alive; do
+        wait "$nginx"
+        code=$?
+    done
+    [ -z "$ending" ] || break
+    say "nginx ended with $code"
+    [ $(($(date +%s) - began)) -ge $settled ] || pause 0.5
+done
+
+# Said more than once, because a starting nginx does not hear yet.
+while [ -n "$nginx" ] && kill -QUIT "$nginx" 2>/dev/null; do
+    pause 0.2
+done
+say "stopped"
