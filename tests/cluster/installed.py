@@ -1,0 +1,81 @@
+"""Seaway on a cluster, installed as a person installs it: images, keys, `kubectl apply -k`."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.testing.kubernetes.cluster import Cluster
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable
+PARTS = {"statefulset/nats": "seaway", "deployment/watcher": "seaway", "daemonset/nginx-config-renderer": "seaway-edge"}
+
+
+@dataclass(frozen=True)
+class Installed:
+    """Seaway on a cluster."""
+
+    cluster: Cluster
+    manifests: Path
+
+    @property
+    def address(self) -> str:
+        """The node's address, where the edge answers on the usual ports."""
+        return self.cluster.addresses.node
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Every pod of Seaway."""
+        found = [json.loads(self.cluster.kubectl("-n", each, "get", "pods", "-o", "json")) for each in sorted(set(PARTS.values()))]
+        return [pod for one in found for pod in one["items"]]
+
+    def rolled_out(self) -> None:
+        """Returns when every part is ready; raises KubectlError if one does not become so."""
+        for part, namespace in PARTS.items():
+            self.cluster.kubectl("-n", namespace, "rollout", "status", part, "--timeout=90s")
+
+    def logs(self) -> str:
+        """What all containers say, and what the cluster says about them."""
+        said = [self.cluster.kubectl("get", "pods", "-A", "-o", "wide")]
+        for part, namespace in PARTS.items():
+            said.append(self.cluster.kubectl("-n", namespace, "logs", part, "--all-containers", "--all-pods", "--tail=40"))
+        return "\n".join(said)
+
+
+def load_images(cluster: Cluster, directory: Path) -> None:
+    """Builds what changed since the last time, and gives the node all of it."""
+    subprocess.run([PYTHON, str(ROOT / "scripts/images.py"), "--output", str(directory)], check=True)
+    for archive in sorted(directory.glob("*.tar")):
+        cluster.load_archive(archive)
+
+
+def with_keys(directory: Path) -> Path:
+    """A copy of deploy/ with keys of its own, so that nobody's keys are touched."""
+    copy = directory / "deploy"
+    shutil.copytree(
+        ROOT / "deploy",
+        copy,
+        ignore=lambda _, names: [
+            name for name in names if name.endswith((".nkey", ".key", ".crt", ".env")) and name != "seaway.env"
+        ],
+    )
+    subprocess.run([PYTHON, str(ROOT / "scripts/nats-keys.py"), str(copy / "secrets")], check=True, capture_output=True)
+    return copy
+
+
+def install(cluster: Cluster, manifests: Path) -> Installed:
+    """`kubectl apply -k`. A Seaway that was there before is removed, since images of the same tag may have changed."""
+    installed = Installed(cluster, manifests)
+    if "namespace/seaway" in cluster.kubectl("get", "namespaces", "-o", "name").split():
+        uninstall(installed)
+    cluster.kubectl("apply", "-k", str(manifests / "overlays/single"))
+    return installed
+
+
+def uninstall(installed: Installed) -> None:
+    """`kubectl delete -k`, until all is gone: the ports of the node are free again."""
+    manifests = str(installed.manifests / "overlays/single")
+    installed.cluster.kubectl("delete", "-k", manifests, "--ignore-not-found", "--timeout=120s")
