@@ -64,6 +64,11 @@ def images() -> dict[str, Stage]:
     return {image.tag: stages(image.dockerfile)[image.target] for image in script("images").IMAGES}
 
 
+def copies(stage: Stage) -> list[str]:
+    """Where an image has the files that it takes from the repository one by one."""
+    return [rest.split()[-1] for rest in stage.all("COPY") if not rest.startswith("--from")]
+
+
 def entrypoint(stage: Stage) -> list[str]:
     """What a container of this image runs. In the form without a shell, or a signal would not arrive."""
     command = json.loads(stage.last("ENTRYPOINT"))

@@ -41,7 +41,7 @@ class Installed:
         """What all containers say, and what the cluster says about them."""
         said = [self.cluster.kubectl("get", "pods", "-A", "-o", "wide")]
         for part, namespace in PARTS.items():
-            said.append(self.cluster.kubectl("-n", namespace, "logs", part, "--all-containers", "--all-pods", "--tail=40"))
+            said.append(self.cluster.kubectl("-n", namespace, "logs", part, "--all-containers", "--all-pods", "--tail=20"))
         return "\n".join(said)
 
 

@@ -1,4 +1,7 @@
-"""Requests without a pause, of which every one must be answered: new connections and kept ones, with and without a body."""
+"""Requests without a pause, of which every one must be answered.
+
+On new connections and on kept ones, with and without a body, answered at once or under way for a while.
+"""
 
 import asyncio
 from collections import Counter
@@ -33,7 +36,8 @@ async def load(address: str, host: str) -> AsyncIterator[Load]:
     found, ending = Load(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for number in range(_VISITORS):
-            group.create_task(_visit(f"http://{address}/", host, found, ending, keep=number % 2 == 0, body=number % 4 >= 2))
+            url = f"http://{address}/" if number < _VISITORS / 2 else f"http://{address}/delay/100"
+            group.create_task(_visit(url, host, found, ending, keep=number % 2 == 0, body=number % 4 >= 2))
         try:
             yield found
         finally:

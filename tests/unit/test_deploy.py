@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.packaging import DEPLOY, ROOT, images, manifests, one, port, read_settings, script
+from tests.packaging import DEPLOY, ROOT, copies, images, manifests, one, port, read_settings, script
 
 from common.bus.streams import ALL
 from common.contracts.objects import MODELS
 from common.runtime.settings import ServiceSettings
-from seaway.nats_conf import WATCHER, inbox
+from nginx_config_renderer.settings import Settings as RendererSettings
+from seaway.nats_conf import RENDERER, WATCHER, inbox
 from watcher.settings import Settings as WatcherSettings
 
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet"}
-SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {"watcher": (WATCHER, WatcherSettings)}
+EDGE = "nginx-config-renderer"
+PARTS = ("nats", "watcher", EDGE)
+SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {"watcher": (WATCHER, WatcherSettings), EDGE: (RENDERER, RendererSettings)}
 
 
 def workloads() -> list[dict[str, Any]]:
@@ -88,10 +91,17 @@ def test_a_container_may_do_nothing_that_it_need_not(spec: dict[str, Any], conta
 @pytest.mark.parametrize(("spec", "container"), containers())
 def test_a_container_is_probed_where_it_listens(spec: dict[str, Any], container: dict[str, Any]) -> None:
     ports = {each["name"]: each["containerPort"] for each in container["ports"]}
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["port"] in ports
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        probe = container[name]
+        if "exec" in probe:
+            assert probe["exec"]["command"][0] in copies(images()[container["image"]])
+        else:
+            assert probe["httpGet"]["port"] in ports
     if container["name"] in SERVICES:
-        assert ports["probes"] == port(variables(container)["SEAWAY_PROBES"])
+        address = variables(container)["SEAWAY_PROBES"]
+        assert ports["probes"] == port(address)
+        assert address.startswith("127.0.0.1:" if spec.get("hostNetwork") else "0.0.0.0:")
+        assert container["readinessProbe"]["httpGet"].get("host") == ("127.0.0.1" if spec.get("hostNetwork") else None)
 
 
 @pytest.mark.parametrize(("spec", "container"), containers())
@@ -122,13 +132,14 @@ def test_every_variable_is_a_knob_and_its_value_is_taken(service: str, monkeypat
 
 def test_only_the_edge_is_on_the_hosts_network() -> None:
     namespaces = {each["metadata"]["name"]: each["metadata"]["labels"] for each in manifests("namespaces")}
-    for part in ("nats", "watcher"):
-        assert namespaces[kustomization(part)["namespace"]]["pod-security.kubernetes.io/enforce"] == "restricted"
-        assert not any(spec.get("hostNetwork") for name, spec in pods() if name == part)
+    for part in PARTS:
+        strict = namespaces[kustomization(part)["namespace"]]["pod-security.kubernetes.io/enforce"] == "restricted"
+        assert [spec.get("hostNetwork", False) for name, spec in pods() if name == part] == [not strict]
+        assert strict is (part != EDGE)
 
 
 def test_selectors_select_the_pods_of_their_own_part() -> None:
-    for part in ("nats", "watcher"):
+    for part in PARTS:
         mine = {"app.kubernetes.io/name": part}
         labels = kustomization(part)["labels"]
         assert labels[0]["pairs"].items() >= mine.items()
@@ -168,6 +179,50 @@ def test_the_watcher_may_hold_its_own_lease_and_no_other(monkeypatch: pytest.Mon
     assert {resource for rule in rules for resource in rule["resources"]} == {"leases"}
     named = [rule for rule in rules if rule["verbs"] != ["create"]]
     assert [rule["resourceNames"] for rule in named] == [[settings.lease_name]]
+
+
+def test_the_edge_needs_no_right_in_the_cluster_and_gets_no_token() -> None:
+    kinds = {each["kind"] for each in manifests(EDGE)}
+    assert not kinds & {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+    for name, spec in pods():
+        assert spec["automountServiceAccountToken"] is (name == "watcher")
+        assert spec["serviceAccountName"] == name
+
+
+def test_only_nginx_may_have_ports_below_1024() -> None:
+    may = {
+        container["name"]
+        for _, spec in pods()
+        for container in spec["containers"]
+        if container["securityContext"]["capabilities"].get("add")
+    }
+    assert may == {"nginx"}
+
+
+def test_nginx_and_its_renderer_share_the_directory_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = [spec for name, spec in pods() if name == EDGE]
+    renderer, nginx = spec["containers"]
+    settings = read_settings(RendererSettings, variables(renderer), monkeypatch)
+    assert isinstance(settings, RendererSettings)
+    assert variables(nginx) == {"SEAWAY_STATE": str(settings.state)}
+    for container in (renderer, nginx):
+        (shared,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "edge"]
+        assert settings.state.parent.as_posix() == shared
+    assert {"http": settings.http_port, "https": settings.https_port} == {
+        each["name"]: each["containerPort"] for each in nginx["ports"]
+    }
+
+
+def test_no_service_is_killed_while_it_ends_in_order() -> None:
+    for service, (_, kind) in SERVICES.items():
+        (grace,) = [spec["terminationGracePeriodSeconds"] for name, spec in pods() if name == service]
+        assert grace > kind.model_fields["shutdown_deadline"].default
+
+
+def test_the_class_is_the_one_that_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = RendererSettings(_cli_parse_args=[])
+    offered = one("IngressClass", settings.ingress_class, EDGE)
+    assert offered["spec"]["controller"] == settings.controller
 
 
 def test_servers_have_a_certificate_for_every_name_by_which_they_are_called() -> None:
