@@ -191,7 +191,7 @@ class KubeApi:
     async def _ready(self) -> bool:
         for child in (self._etcd, self._apiserver):
             child.check()
-        if not self.ca_file.exists():
+        if not self._files.find_authority():
             return False
         try:
             status, _ = await self.request("GET", "/readyz")

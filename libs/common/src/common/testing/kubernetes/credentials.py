@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 # Of SEC 1's ECPrivateKey (RFC 5915 §3), all but the 32 bytes of a P-256 key; the public key is optional and Go computes it.
-_EC_KEY_HEAD = bytes.fromhex("303102010104 20")
+_EC_KEY_HEAD = bytes.fromhex("30310201010420")
 _EC_KEY_TAIL = bytes.fromhex("a00a06082a8648ce3d030107")
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -42,6 +42,11 @@ def write_secret(path: Path, content: str) -> None:
 def token_file(identities: Iterable[Identity]) -> str:
     """The file for kube-apiserver's --token-auth-file."""
     return "".join(f'{known.token},{known.user},{known.user},"{",".join(known.groups)}"\n' for known in identities)
+
+
+def tokens_in(text: str) -> dict[str, str]:
+    """The tokens in such a file, by user."""
+    return {user: token for token, user, *_ in (line.split(",") for line in text.splitlines())}
 
 
 def signing_key() -> str:
