@@ -3,14 +3,15 @@
 import sys
 from pathlib import Path
 
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
 from common.bus.streams import ALL
 from common.contracts import subjects
 from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "docs/subjects.md"
@@ -44,7 +45,7 @@ def _age(seconds: float) -> str:
 def grammar() -> str:
     """The grammar, in the words of its module."""
     text = (subjects.__doc__ or "").split("\n\n", 1)[1]
-    return "## Subjects\n\n" + "\n".join(line if line.startswith("    ") or not line else line for line in text.splitlines()) + "\n"
+    return f"## Subjects\n\n{text.rstrip()}\n"
 
 
 def objects() -> str:
@@ -76,7 +77,11 @@ def _fields(model: type[BaseModel], indent: str = "") -> str:
 
 
 def _type(info: FieldInfo) -> str:
-    text = str(info.annotation) if "[" in str(info.annotation) or "|" in str(info.annotation) else getattr(info.annotation, "__name__", "")
+    text = (
+        str(info.annotation)
+        if "[" in str(info.annotation) or "|" in str(info.annotation)
+        else getattr(info.annotation, "__name__", "")
+    )
     for part in _parts(info):
         text = text.replace(f"{part.__module__}.{part.__qualname__}", part.__name__)
     return text.replace("typing.", "") + (", required" if info.is_required() else "")
@@ -100,13 +105,14 @@ def markers_and_facts() -> str:
     if missing:
         raise SystemExit(f"scripts/docs.py does not show the facts {', '.join(sorted(missing))}; add them")
     return "".join(
-        f"\n## {title}\n\n`{subject}`\n\n{' '.join((model.__doc__ or '').split())}\n\n{_fields(model)}" for title, subject, model in parts
+        f"\n## {title}\n\n`{subject}`\n\n{' '.join((model.__doc__ or '').split())}\n\n{_fields(model)}"
+        for title, subject, model in parts
     )
 
 
 def render() -> str:
     """The whole document."""
-    return "\n".join([HEAD, streams(), grammar(), objects()]) + markers_and_facts()
+    return f"{HEAD}\n{streams()}\n{grammar()}\n{objects()}{markers_and_facts()}"
 
 
 def main() -> None:
