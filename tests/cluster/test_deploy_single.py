@@ -90,6 +90,12 @@ def ask(address: str, host: str) -> tuple[int, str]:
     return response.status, json.loads(body)["name"] if response.status == 200 else ""
 
 
+def in_nginx(seaway: Installed, command: str) -> str:
+    """What a command in nginx's container writes."""
+    where = ("-n", "seaway-edge", "exec", "daemonset/nginx-config-renderer", "-c", "nginx")
+    return seaway.cluster.kubectl(*where, "--", "sh", "-c", command).strip()
+
+
 async def answered_by(found: Load, pods: set[str]) -> None:
     """Returns when a hundred requests on end were answered by `pods` and nobody else, by each of them."""
 
@@ -175,6 +181,29 @@ async def test_the_edge_serves_while_the_bus_is_lost_and_hears_of_news_when_it_i
         await asyncio.to_thread(seaway.rolled_out)
         await answered_by(found, await asyncio.to_thread(running, seaway.cluster, namespace))
     assert not found.lost
+
+
+async def test_a_killed_nginx_comes_back_with_its_routes(seaway: Installed, namespace: str, host: str) -> None:
+    await asyncio.to_thread(deploy, seaway.cluster, namespace, application(host, replicas=1))
+    await wait_until(lambda: ask(seaway.address, host)[0] == 200)
+    master = in_nginx(seaway, "cat /run/seaway/nginx/run/nginx.pid")
+    seen: set[int] = set()
+
+    async def another_answers() -> bool:
+        seen.add((await asyncio.to_thread(ask, seaway.address, host))[0])
+        return 200 in seen and in_nginx(seaway, "cat /run/seaway/nginx/run/nginx.pid") != master
+
+    in_nginx(seaway, f"kill -KILL {master}")
+    await wait_until(another_answers)
+    await wait_until(lambda: ask(seaway.address, host)[0] == 200)
+    assert seen <= {0, 200}, "what was routed was unknown for a while"
+
+
+def test_the_overlay_for_three_servers_is_valid(seaway: Installed) -> None:
+    overlay = seaway.manifests / "overlays/cluster"
+    # Not with the server, where a StatefulSet's claims cannot be changed.
+    checked = seaway.cluster.kubectl("apply", "--dry-run=client", "--validate=strict", "-k", str(overlay), "-o", "name").split()
+    assert "statefulset.apps/nats" in checked
 
 
 def test_no_part_was_ever_started_again(seaway: Installed) -> None:
