@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,27 @@ class Installed:
         """Returns when every part is ready; raises KubectlError if one does not become so."""
         for part, namespace in PARTS.items():
             self.cluster.kubectl("-n", namespace, "rollout", "status", part, "--timeout=90s")
+
+    @contextmanager
+    def bus(self) -> Iterator[list[str]]:
+        """Options by which the `seaway` command, as the operator on another machine, reaches the bus while the block runs."""
+        kubectl = [str(self.cluster.root / "bin/kubectl"), "--kubeconfig", str(self.cluster.kubeconfig), "-n", "seaway"]
+        with subprocess.Popen([*kubectl, "port-forward", "service/nats", ":4222"], stdout=subprocess.PIPE, text=True) as forward:
+            try:
+                assert forward.stdout is not None
+                local = forward.stdout.readline().split()[2]  # Forwarding from 127.0.0.1:40123 -> 4222
+                secrets = self.manifests / "secrets"
+                yield ["--nats", f"nats://{local}", "--nkey", f"{secrets}/seaway.nkey", "--tls-ca", f"{secrets}/ca.crt"]
+            finally:
+                forward.terminate()
+
+    def replica(self) -> list[dict[str, Any]]:
+        """The objects that are on the bus."""
+        with self.bus() as options:
+            command = [str(Path(PYTHON).parent / "seaway"), "state", "-o", "json", *options]
+            said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        items: list[dict[str, Any]] = json.loads(said.stdout)["items"]
+        return items
 
     def logs(self) -> str:
         """What all containers say, and what the cluster says about them."""

@@ -11,6 +11,7 @@ import pytest
 from tests.cluster.installed import Installed, install, load_images, uninstall, with_keys
 from tests.cluster.load import Load, load
 
+from common.contracts.objects import MODELS
 from common.testing import wait_until
 from common.testing.kubernetes import KubectlError
 from common.testing.kubernetes.cluster import Cluster
@@ -120,6 +121,17 @@ def test_the_watchers_own_rights_suffice(seaway: Installed) -> None:
     said = seaway.cluster.kubectl("-n", "seaway", "logs", "deployment/watcher", "--all-pods", "--prefix")
     assert "reflector.listed" in said
     assert "forbidden" not in said.lower()
+
+
+async def test_the_bus_holds_exactly_the_objects_of_the_cluster(seaway: Installed) -> None:
+    resources = ",".join(str(model.resource) for model in MODELS)
+
+    def same() -> bool:
+        replica = {(each["kind"], each["metadata"]["uid"]) for each in seaway.replica()}
+        there = json.loads(seaway.cluster.kubectl("get", resources, "-A", "-o", "json"))["items"]
+        return replica == {(each["kind"], each["metadata"]["uid"]) for each in there} and len(replica) > len(MODELS)
+
+    await wait_until(same, within=30)
 
 
 async def test_an_ingress_is_answered_by_the_pods_of_its_deployment(seaway: Installed, namespace: str, host: str) -> None:
