@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from common.testing.kubernetes import KubectlError
 from common.testing.kubernetes.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +25,7 @@ class Installed:
     """Seaway on a cluster."""
 
     cluster: Cluster
-    manifests: Path
+    overlay: Path
 
     @property
     def address(self) -> str:
@@ -47,7 +50,7 @@ class Installed:
             try:
                 assert forward.stdout is not None
                 local = forward.stdout.readline().split()[2]  # Forwarding from 127.0.0.1:40123 -> 4222
-                secrets = self.manifests / "secrets"
+                secrets = self.overlay.parents[1] / "secrets"
                 yield ["--nats", f"nats://{local}", "--nkey", f"{secrets}/seaway.nkey", "--tls-ca", f"{secrets}/ca.crt"]
             finally:
                 forward.terminate()
@@ -68,13 +71,6 @@ class Installed:
         return "\n".join(said)
 
 
-def load_images(cluster: Cluster, directory: Path) -> None:
-    """Builds what changed since the last time, and gives the node all of it."""
-    subprocess.run([PYTHON, str(ROOT / "scripts/images.py"), "--output", str(directory)], check=True)
-    for archive in sorted(directory.glob("*.tar")):
-        cluster.load_archive(archive)
-
-
 def with_keys(directory: Path) -> Path:
     """A copy of deploy/ with keys of its own, so that nobody's keys are touched."""
     copy = directory / "deploy"
@@ -89,16 +85,36 @@ def with_keys(directory: Path) -> Path:
     return copy
 
 
-def install(cluster: Cluster, manifests: Path) -> Installed:
-    """`kubectl apply -k`. A Seaway that was there before is removed, since images of the same tag may have changed."""
-    installed = Installed(cluster, manifests)
+@contextmanager
+def installed(cluster: Cluster, overlay: Path) -> Iterator[Installed]:
+    """Seaway, of which every pod is ready, until the block ends. Skips the test where programs are missing; fails it with all logs.
+
+    A Seaway that was there before is removed, since images of the same tag may have changed.
+    """
+    missing = [program for program in ("buildah", "debootstrap", "openssl") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"images and keys need {', '.join(missing)}: python3 scripts/setup.py images")
+    load_images(cluster, overlay.parents[1] / "images")
     if "namespace/seaway" in cluster.kubectl("get", "namespaces", "-o", "name").split():
-        uninstall(installed)
-    cluster.kubectl("apply", "-k", str(manifests / "overlays/single"))
-    return installed
+        remove(cluster, overlay)
+    cluster.kubectl("apply", "-k", str(overlay))
+    found = Installed(cluster, overlay)
+    try:
+        found.rolled_out()
+        yield found
+    except KubectlError as error:
+        pytest.fail(f"{error}\n{found.logs()}")
+    finally:
+        remove(cluster, overlay)
 
 
-def uninstall(installed: Installed) -> None:
+def load_images(cluster: Cluster, directory: Path) -> None:
+    """Builds what changed since the last time, and gives the node all of it."""
+    subprocess.run([PYTHON, str(ROOT / "scripts/images.py"), "--output", str(directory)], check=True)
+    for archive in sorted(directory.glob("*.tar")):
+        cluster.load_archive(archive)
+
+
+def remove(cluster: Cluster, overlay: Path) -> None:
     """`kubectl delete -k`, until all is gone: the ports of the node are free again."""
-    manifests = str(installed.manifests / "overlays/single")
-    installed.cluster.kubectl("delete", "-k", manifests, "--ignore-not-found", "--timeout=120s")
+    cluster.kubectl("delete", "-k", str(overlay), "--ignore-not-found", "--timeout=120s")

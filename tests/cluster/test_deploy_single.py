@@ -1,21 +1,17 @@
 """`kubectl apply -k deploy/overlays/single`: Seaway as pods, with the rights that it ships with, serving applications that are pods too."""
 
 import asyncio
-import http.client
 import json
-import shutil
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
-from tests.cluster.installed import Installed, install, load_images, uninstall, with_keys
-from tests.cluster.load import Load, load
+from tests.cluster.applications import answered_by, application, ask, deploy, running
+from tests.cluster.installed import Installed, installed, with_keys
+from tests.cluster.load import load
 
 from common.contracts.objects import MODELS
 from common.testing import wait_until
-from common.testing.kubernetes import KubectlError
 from common.testing.kubernetes.cluster import Cluster
-from common.testing.kubernetes.images import ECHO
 
 # The first test waits for all; where nothing is cached, images are built from Debian packages.
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900)]
@@ -26,17 +22,9 @@ TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 a pa
 @pytest.fixture(scope="module")
 def seaway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """Seaway, of which every pod is ready."""
-    missing = [program for program in ("buildah", "debootstrap", "openssl") if shutil.which(program) is None]
-    if missing:
-        pytest.skip(f"images and keys need {', '.join(missing)}: python3 scripts/setup.py images")
-    load_images(cluster, tmp_path_factory.mktemp("images"))
-    installed = install(cluster, with_keys(tmp_path_factory.mktemp("manifests")))
-    try:
-        installed.rolled_out()
-    except KubectlError as error:
-        pytest.fail(f"{error}\n{installed.logs()}")
-    yield installed
-    uninstall(installed)
+    directory = tmp_path_factory.mktemp("seaway")
+    with installed(cluster, with_keys(directory) / "overlays/single") as found:
+        yield found
 
 
 @pytest.fixture
@@ -45,67 +33,10 @@ def host(namespace: str) -> str:
     return f"{namespace}.example.org"
 
 
-def application(host: str, *, replicas: int = 2, release: int = 1) -> str:
-    """A Deployment of echo servers, a Service and an Ingress for `host`. They take a second to leave, as applications should."""
-    container = {
-        "name": "echo",
-        "image": ECHO,
-        "args": ["-drain=1s"],
-        "env": [{"name": "RELEASE", "value": str(release)}],
-        "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1},
-    }
-    labels = {"app": "echo"}
-    pods = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
-    path = {"path": "/", "pathType": "Prefix", "backend": {"service": {"name": "echo", "port": {"number": 80}}}}
-    rule = {"host": host, "http": {"paths": [path]}}
-    specs = {
-        ("apps/v1", "Deployment"): {"replicas": replicas, "selector": {"matchLabels": labels}, "template": pods},
-        ("v1", "Service"): {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
-        ("networking.k8s.io/v1", "Ingress"): {"ingressClassName": "nginx", "rules": [rule]},
-    }
-    items = [{"apiVersion": api, "kind": kind, "metadata": {"name": "echo"}, "spec": spec} for (api, kind), spec in specs.items()]
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-
-
-def deploy(cluster: Cluster, namespace: str, manifests: str) -> None:
-    """Applies `manifests` and returns when the Deployment in it is rolled out and what it replaced has left."""
-    cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=manifests)
-    cluster.kubectl("-n", namespace, "rollout", "status", "deployment/echo", "--timeout=90s")
-
-
-def running(cluster: Cluster, namespace: str) -> set[str]:
-    """The pods that are there and are not asked to leave."""
-    pods = json.loads(cluster.kubectl("-n", namespace, "get", "pods", "-o", "json"))["items"]
-    return {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
-
-
-def ask(address: str, host: str) -> tuple[int, str]:
-    """Status and the pod that answered."""
-    with closing(http.client.HTTPConnection(address, 80, timeout=5)) as connection:
-        try:
-            connection.request("GET", "/", headers={"Host": host})
-            response = connection.getresponse()
-            body = response.read()
-        except OSError:
-            return 0, ""
-    return response.status, json.loads(body)["name"] if response.status == 200 else ""
-
-
 def in_nginx(seaway: Installed, command: str) -> str:
     """What a command in nginx's container writes."""
     where = ("-n", "seaway-edge", "exec", "daemonset/nginx-config-renderer", "-c", "nginx")
     return seaway.cluster.kubectl(*where, "--", "sh", "-c", command).strip()
-
-
-async def answered_by(found: Load, pods: set[str]) -> None:
-    """Returns when a hundred requests on end were answered by `pods` and nobody else, by each of them."""
-
-    async def settled() -> bool:
-        before, total = found.answers.copy(), found.total
-        await wait_until(lambda: found.total >= total + 100)
-        return set(found.answers - before) == pods
-
-    await wait_until(settled, within=30)
 
 
 def test_nothing_but_the_watcher_has_a_token(seaway: Installed) -> None:
@@ -212,7 +143,7 @@ async def test_a_killed_nginx_comes_back_with_its_routes(seaway: Installed, name
 
 
 def test_the_overlay_for_three_servers_is_valid(seaway: Installed) -> None:
-    overlay = seaway.manifests / "overlays/cluster"
+    overlay = seaway.overlay.parent / "cluster"
     # Not with the server, where a StatefulSet's claims cannot be changed.
     checked = seaway.cluster.kubectl("apply", "--dry-run=client", "--validate=strict", "-k", str(overlay), "-o", "name").split()
     assert "statefulset.apps/nats" in checked
