@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from tests.cluster.applications import answered_by, application, ask, deploy, running
-from tests.cluster.installed import Installed, installed, with_keys
+from tests.cluster.installed import PARTS, ROOT, Installed, installed, with_keys
 from tests.cluster.load import load
 
 from common.contracts.objects import MODELS
@@ -33,6 +34,12 @@ def host(namespace: str) -> str:
     return f"{namespace}.example.org"
 
 
+def canonical(requirement: str) -> str:
+    """NAME==VERSION with the name as https://packaging.python.org/en/latest/specifications/name-normalization/ has it."""
+    name, _, version = requirement.partition("==")
+    return f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}"
+
+
 def in_nginx(seaway: Installed, command: str) -> str:
     """What a command in nginx's container writes."""
     where = ("-n", "seaway-edge", "exec", "daemonset/nginx-config-renderer", "-c", "nginx")
@@ -46,6 +53,19 @@ def test_nothing_but_the_watcher_has_a_token(seaway: Installed) -> None:
             if any(TOKEN.startswith(mount["mountPath"]) for mount in container["volumeMounts"]):
                 with_token.add(container["name"])
     assert with_token == {"watcher"}
+
+
+@pytest.mark.parametrize(
+    ("workload", "package"), [("deployment/watcher", "watcher"), ("daemonset/nginx-config-renderer", "nginx-config-renderer")]
+)
+def test_an_image_holds_the_locked_packages_of_its_service_and_nothing_else(seaway: Installed, workload: str, package: str) -> None:
+    ask_python = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()), sep='\\n')"
+    where = ("-n", PARTS[workload], "exec", workload, "-c", package, "--", "/opt/seaway/bin/python", "-c", ask_python)
+    there = {canonical(line) for line in seaway.cluster.kubectl(*where).split()}
+    own = {line for line in there if line.startswith("seaway-")}
+    locked = (ROOT / f"requirements/{package}.txt").read_text().splitlines()
+    assert there - own == {canonical(line.split()[0]) for line in locked if re.match(r"[a-z0-9]", line, re.IGNORECASE)}
+    assert {line.partition("==")[0] for line in own} == {"seaway-common", f"seaway-{package}"}
 
 
 def test_the_watchers_own_rights_suffice(seaway: Installed) -> None:

@@ -1,0 +1,70 @@
+"""What images are made of, as their Dockerfiles say. What is really in them is seen in tests/cluster."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.packaging import ROOT, Stage, entrypoint, images, script, stages
+
+from nginx_config_renderer.settings import Settings
+
+IMAGES = script("images").IMAGES
+SERVICES = sorted({image.service for image in IMAGES})
+
+
+def stage(name: str) -> Stage:
+    image = next(image for image in IMAGES if image.name == name)
+    return stages(image.dockerfile)[image.target]
+
+
+def test_every_service_has_an_image() -> None:
+    assert sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml")) == SERVICES
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_stage_stands_on_debian_or_on_another_stage(service: str) -> None:
+    found = stages(ROOT / "services" / service / "Dockerfile")
+    assert {each.base for each in found.values()} <= {script("images").BASE, *found}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_only_the_locked_packages_of_a_service_are_installed(service: str) -> None:
+    build = stages(ROOT / "services" / service / "Dockerfile")["build"]
+    assert f"requirements/build.txt requirements/{service}.txt requirements/" in build.all("COPY")
+    for line in build.all("RUN"):
+        for command in re.findall(r"pip (?:--python \S+ )?(?:install|wheel) [^&]*", line):
+            assert "--require-hashes" in command or "--no-index --no-deps" in command
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_everything_that_is_copied_is_there_and_reaches_the_build(service: str) -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert ignored.count("*") == 1
+    for source in script("images").copied(ROOT / "services" / service / "Dockerfile"):
+        assert (ROOT / source).exists()
+        assert f"!{source.split('/')[0]}" in ignored
+
+
+@pytest.mark.parametrize("name", [image.name for image in IMAGES])
+def test_an_image_runs_one_program_as_nobody_in_particular(name: str) -> None:
+    """The form without a shell, or a signal would not arrive."""
+    assert stage(name).last("USER") == "65532:65532"
+    assert Path(entrypoint(stage(name))[0]).is_absolute()
+    assert set(images()) == {image.tag for image in IMAGES}
+
+
+def test_every_program_on_the_way_to_nginx_has_its_capability() -> None:
+    (start,) = entrypoint(stage("nginx"))
+    script_of = {line.split()[-1]: line.split()[0] for line in stage("nginx").all("COPY")}
+    shell = (ROOT / script_of[start]).read_text().splitlines()[0].removeprefix("#!")
+    capable = set(re.findall(r"setcap cap_net_bind_service=ep (\S+)", stage("nginx").last("RUN")))
+    assert capable == {shell, "/usr/sbin/nginx"}
+    assert "setcap" not in stages(ROOT / "services/nginx-config-renderer/Dockerfile")["edge"].last("RUN")
+    for source in script_of.values():
+        assert (ROOT / source).stat().st_mode & 0o111 == 0o111
+
+
+@pytest.mark.parametrize("name", ["run-nginx.sh", "nginx-answers.sh"])
+def test_a_script_looks_where_the_renderer_writes(name: str) -> None:
+    text = (ROOT / "services/nginx-config-renderer" / name).read_text()
+    assert f"state=${{SEAWAY_STATE:-{Settings.model_fields['state'].default}}}" in text
