@@ -75,7 +75,10 @@ def nats_server(options: Options, programs: Programs) -> Part:
 
 def watcher(options: Options, programs: Programs) -> Part:
     """The watcher."""
-    source = {"MANIFESTS": str(options.manifests)} if options.manifests is not None else {"KUBECONFIG": str(options.kubeconfig)}
+    if options.manifests is not None:
+        source = {"MANIFESTS": str(options.manifests)}
+    else:
+        source = {"KUBECONFIG": str(options.kubeconfig), "LEASE_NAME": ""}  # nobody else writes to this bus
     command = (programs.python, "-m", "watcher")
     return _service(options, WATCHER, command, f"follows {options.source}", source)
 

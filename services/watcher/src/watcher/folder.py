@@ -6,7 +6,7 @@ Each look yields the whole state: what a file defined before it broke stays in f
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,7 +44,12 @@ class Folder:
         self._models = models
         self._seen: dict[str, _Seen] = {}
 
-    async def observe(self) -> AsyncIterator[Observation]:
+    @property
+    def trouble(self) -> str | None:
+        """Nothing but what files are told of one by one."""
+        return None
+
+    async def observe(self) -> AsyncGenerator[Observation]:
         """Everything now, and everything again after each change. Never ends by itself; raises OSError if the folder is gone."""
         if not self._directory.is_dir():
             raise NotADirectoryError(f"{self._directory} is no folder; name one that holds manifests")

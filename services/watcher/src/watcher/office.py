@@ -7,8 +7,8 @@ fenced.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import Final, Protocol
 
 import structlog
 from prometheus_client import Gauge
@@ -27,7 +27,7 @@ from watcher.settings import Settings
 
 BACKOFF: Final = Backoff(first=0.2, most=5)
 _LOOK: Final = 1.0  # seconds between two looks at ourselves
-_PATIENCE: Final = 5.0  # seconds that a write may wait before somebody is told
+_PATIENCE: Final = 5.0  # seconds that something may be wrong before somebody is told
 
 OBJECTS: Final = Gauge("seaway_watcher_objects", "Objects of a resource in the replica.", ["resource"])
 UNREADABLE: Final = Gauge("seaway_watcher_unreadable", "Objects and files that cannot be published.")
@@ -35,7 +35,21 @@ BLOCKED: Final = Gauge("seaway_watcher_blocked_seconds", "How long the bus has n
 
 log = structlog.get_logger(__name__)
 
-Sources = Callable[[], Sequence[AsyncIterator[Observation]]]
+
+class Source(Protocol):
+    """Where objects come from."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why what was observed may be out of date, in a sentence; None if it is not."""
+        ...
+
+    def observe(self) -> AsyncGenerator[Observation]:
+        """Everything now, then every change. Never ends by itself."""
+        ...
+
+
+Sources = Callable[[], Sequence[Source]]
 
 
 class Office:
@@ -48,6 +62,7 @@ class Office:
         self._reports = reports
         self._publisher: StatePublisher | None = None
         self._relay: Relay | None = None
+        self._running: Sequence[Source] = ()
 
     @property
     def trouble(self) -> str | None:
@@ -57,7 +72,7 @@ class Office:
         blocked = self._blocked_for()
         if blocked > _PATIENCE and self._publisher.blocked is not None:
             return f"the bus has taken nothing for {blocked:.0f} s: {self._publisher.blocked.reason}"
-        return None
+        return next((source.trouble for source in self._running if source.trouble is not None), None)
 
     @property
     def listed(self) -> int:
@@ -77,11 +92,11 @@ class Office:
                 await ensure_streams(self._bus, self._settings.stream_replicas)
                 await self._lead(transitions)
             except* (StreamLost, BusError) as errors:
-                fenced = errors.subgroup(Fenced)
+                reasons = list(_leaves(errors))
+                fenced = next((error for error in reasons if isinstance(error, Fenced)), None)
                 if fenced is not None:
-                    raise fenced.exceptions[0] from None
-                reason = "; ".join(str(error) for error in errors.exceptions)
-                log.warning("office.interrupted", reason=reason)
+                    raise fenced from None
+                log.warning("office.interrupted", reason="; ".join(sorted(str(error) for error in reasons)))
             await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
             attempt += 1
 
@@ -93,30 +108,44 @@ class Office:
         relay = Relay(
             publisher, cluster=self._settings.cluster, watcher=self._settings.instance, transitions=transitions, now=timestamp
         )
-        self._publisher, self._relay = publisher, relay
+        self._publisher, self._relay, self._running = publisher, relay, self._sources()
         log.info("office.leading", known=len(publisher.known), transitions=transitions)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(publisher.run())
                 group.create_task(relay.mark(self._settings.marker_interval))
                 group.create_task(self._look_after())
-                for source in self._sources():
-                    group.create_task(relay.follow(source))
+                for source in self._running:
+                    group.create_task(relay.follow(source.observe()))
         finally:
             self._publisher = self._relay = None
+            self._running = ()
 
     async def _look_after(self) -> None:
-        """Tells the world how we are doing."""
+        """Tells the world how we are doing; of trouble, when it has lasted for a while."""
+        clock = asyncio.get_running_loop().time
+        well = clock()
         while self._relay is not None:
+            trouble = self.trouble
+            well = clock() if trouble is None else well
             for resource, count in self._relay.counts.items():
                 OBJECTS.labels(str(resource)).set(count)
             problems = self._relay.problems
             UNREADABLE.set(len(problems))
             BLOCKED.set(self._blocked_for())
             self._reports.problems(problems)
-            self._reports.alert("ReplicaBlocked", "critical", self.trouble)
+            self._reports.alert("ReplicaBlocked", "critical", trouble if clock() - well >= _PATIENCE else None)
             await asyncio.sleep(_LOOK)
 
     def _blocked_for(self) -> float:
         blocked = self._publisher.blocked if self._publisher else None
         return asyncio.get_running_loop().time() - blocked.since if blocked else 0.0
+
+
+def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    """The exceptions of a group and of the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

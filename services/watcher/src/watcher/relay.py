@@ -10,7 +10,7 @@ digests. A resource gets its first marker when its first listing is stored, so a
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol
 
@@ -95,9 +95,9 @@ class Relay:
         """How many objects of each listed resource the replica holds."""
         return {resource: len(self._held[resource]) for resource in self._listed}
 
-    async def follow(self, observations: AsyncIterator[Observation]) -> None:
+    async def follow(self, observations: AsyncGenerator[Observation]) -> None:
         """Takes what a source observes, for as long as it does."""
-        async with aclosing(observations) as source:  # type: ignore[type-var]  # every source is a generator
+        async with aclosing(observations) as source:
             async for observation in source:
                 self.take(observation)
 

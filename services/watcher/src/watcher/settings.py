@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from common.contracts.objects import MODELS
+from common.kube.election import Terms
 from common.runtime.settings import ServiceSettings
 
 
@@ -24,8 +25,15 @@ class Settings(ServiceSettings):
         30, gt=0, description="Seconds between two sync markers of a resource, by which readers check themselves."
     )
     lease_namespace: str = Field("seaway", description="Namespace of the Lease by which one of several watchers leads.")
-    lease_name: str = Field("seaway-watcher", description="Name of that Lease.")
-    lease_duration: float = Field(15, gt=0, description="Seconds after which a leader that is silent has lost its office.")
+    lease_name: str = Field(
+        "seaway-watcher", description="Name of that Lease; empty where this is the only watcher of the bus, so that none is needed."
+    )
+    lease_duration: int = Field(15, ge=3, description="Seconds after which a leader that is silent has lost its office.")
+
+    @property
+    def lease_terms(self) -> Terms:
+        """The lease's duration, and what follows from it in the proportions that Kubernetes' own controllers have."""
+        return Terms(self.lease_duration, self.lease_duration * 2 / 3, self.lease_duration * 2 / 15)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Settings":

@@ -1,16 +1,15 @@
-"""The two sources: a folder of manifests, or an API server with one reflector a resource."""
+"""The two kinds of sources: a folder of manifests, or an API server with one reflector a resource."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from common.contracts.objects import BY_RESOURCE, MODELS, Projection, unstructured
 from common.contracts.refs import Resource
 from common.kube.reflector import Reflector
 from common.kube.session import KubeSession
 from common.runtime.app import Fatal
-from watcher.cluster import observe
+from watcher.cluster import ResourceSource
 from watcher.folder import Folder
-from watcher.model import Observation
-from watcher.office import Sources
+from watcher.office import Source, Sources
 from watcher.settings import Settings
 
 
@@ -22,8 +21,8 @@ def folder(settings: Settings) -> Sources:
     wanted = set(settings.resources)
     models = tuple(model for model in MODELS if str(model.resource) in wanted)
 
-    def sources() -> Sequence[AsyncIterator[Observation]]:
-        return [Folder(directory, models).observe()]
+    def sources() -> Sequence[Source]:
+        return [Folder(directory, models)]
 
     return sources
 
@@ -31,8 +30,8 @@ def folder(settings: Settings) -> Sources:
 def cluster(session: KubeSession, models: Iterable[type[Projection]]) -> Sources:
     """The objects of an API server."""
 
-    def sources() -> Sequence[AsyncIterator[Observation]]:
-        return [observe(Reflector(session, model.resource), model) for model in models]
+    def sources() -> Sequence[Source]:
+        return [ResourceSource(Reflector(session, model.resource), model) for model in models]
 
     return sources
 
