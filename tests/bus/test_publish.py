@@ -1,6 +1,7 @@
 """The verbs of a bus: storing, reading back, and refusing, the same everywhere."""
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -205,3 +206,18 @@ async def _read(reader: Reader, count: int) -> list[Message]:
     while len(messages) < count:
         messages += await reader.batch()
     return messages
+
+
+async def test_a_task_that_outlived_a_failed_group_can_still_use_the_bus(log: Bus) -> None:
+    """Before Python 3.13 such a task counts as being cancelled (`Task.cancelling`) for the rest of its life."""
+
+    async def fail() -> None:
+        raise Conflict("on purpose")
+
+    async def outlive() -> int:
+        with contextlib.suppress(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail())
+        return await put(log, "a", "1")
+
+    assert await asyncio.create_task(outlive()) == 1

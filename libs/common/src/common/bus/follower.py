@@ -30,7 +30,8 @@ from common.contracts.subjects import SYNC
 from common.snapshot import Changed, Cursor, Listing, Open, Phase, Replaced
 from common.snapshot import List as ListAgain
 
-BACKOFF: Final = Backoff(first=0.25, most=15, factor=2, jitter=1)
+# A reader that is late serves old routes, and asking once a second costs a server little.
+BACKOFF: Final = Backoff(first=0.1, most=1, factor=2, jitter=1)
 _MARKER: Final = f"{SYNC}."
 _HEALTHY_AFTER: Final = 60.0  # seconds of following after which the next loss counts as a first one
 

@@ -28,7 +28,7 @@ HEADER_REASON: Final = "seaway-reason"
 HEADER_ATTEMPTS: Final = "seaway-attempts"
 
 _RETRY: Final = Backoff(first=2, most=300, factor=2, jitter=0.5)
-_REBIND: Final = Backoff(first=0.25, most=15, factor=2, jitter=1)
+_REBIND: Final = Backoff(first=0.25, most=2, factor=2, jitter=1)
 _NEVER_GIVE_UP: Final = -1
 _LONGEST_REASON: Final = 1000
 _OWN_HEADERS: Final = frozenset({HEADER_MESSAGE_ID, HEADER_EXPECTED_LAST, HEADER_REASON, HEADER_ATTEMPTS})

@@ -42,7 +42,7 @@ def pause_image() -> Image:
 
 def busybox_image() -> Image:
     """A shell and some clients, for looking at a cluster from inside."""
-    applets = ("cat", "nc", "nslookup", "sh", "sleep", "wget")
+    applets = ("cat", "nslookup", "sh", "sleep", "wget")
     return Image(BUSYBOX, {"/bin/busybox": _BUSYBOX}, ("/bin/sh",), {f"/bin/{applet}": "busybox" for applet in applets})
 
 
