@@ -1,0 +1,238 @@
+"""From objects to nginx's tables: who is served, by which path, at which endpoints, and what is said to those who are not."""
+
+from typing import Any
+
+import pytest
+
+from common.contracts.objects import BY_KIND
+from common.store import Store, Table
+from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
+from nginx_config_renderer.derive.backends import endpoints
+from nginx_config_renderer.derive.classes import Class
+from nginx_config_renderer.derive.hosts import routes
+from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, INDEXES
+from nginx_config_renderer.derive.paths import normalise
+from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes
+
+Raw = dict[str, Any]
+NGINX = ingress_class()
+WEB = BackendKey("default", "web", "80")
+API = BackendKey("default", "api", "80")
+
+
+class Derived:
+    """Both tables of some objects."""
+
+    def __init__(self, *objects: Raw, ours: Class | None = None) -> None:
+        store = Store(*INDEXES)
+        hosts: Table[str, HostRoutes] = Table(store, BY_HOST, routes(ours or Class()))
+        backends: Table[BackendKey, Backend] = Table(store, BY_BACKEND, endpoints(ours or Class()))
+        changes = store.replace(BY_KIND[raw["apiVersion"], raw["kind"]].project(raw) for raw in objects)
+        hosts.update(changes)
+        backends.update(changes)
+        self.hosts = dict(hosts.values)
+        self.backends = dict(backends.values)
+        self.problems = {(problem.ref.name, problem.reason): problem.message for problem in (*hosts.problems, *backends.problems)}
+
+
+def prefixes(derived: Derived, host: str) -> dict[str, BackendKey]:
+    return dict(derived.hosts[host].prefixes)
+
+
+def test_each_path_type_lands_where_it_is_looked_up() -> None:
+    derived = Derived(
+        NGINX,
+        ingress(
+            "shop",
+            rule("Shop.Example", "/cart/", "web:80"),
+            rule("shop.example", "/exact/", "api:80", "Exact"),
+            rule("shop.example", "/own", "api:80", "ImplementationSpecific"),
+            rule("shop.example", None, "web:80"),
+        ),
+    )
+    assert derived.hosts == {
+        "shop.example": HostRoutes(exact=(("/exact/", API),), prefixes=(("", WEB), ("/cart", WEB), ("/own", API)))
+    }
+
+
+def test_a_default_backend_takes_what_no_rule_takes_and_gives_way_to_every_rule() -> None:
+    alone = Derived(NGINX, ingress("all", default="web:80"))
+    assert alone.hosts == {"": HostRoutes(prefixes=(("", WEB),))}
+
+    beside = Derived(NGINX, ingress("shop", rule("shop.example", "/cart", "api:80"), default="web:80"))
+    assert prefixes(beside, "shop.example") == {"": WEB, "/cart": API}
+
+    other = ingress("newer", rule("shop.example", "/", "api:80"), created="2026-02-01T00:00:00Z")
+    against = Derived(NGINX, ingress("shop", rule("shop.example", "/cart", "web:80"), default="web:80"), other)
+    assert prefixes(against, "shop.example") == {"": API, "/cart": WEB}
+    assert against.problems.keys() == {("shop", "ServiceNotFound"), ("newer", "ServiceNotFound")}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "class_name", "classes", "served"),
+    [
+        (None, "nginx", [NGINX], True),
+        (None, "nginx", [ingress_class("nginx", "other.io/controller")], False),
+        (None, "edge", [ingress_class("edge")], True),
+        (None, "traefik", [NGINX], False),
+        (None, None, [ingress_class(default=True)], True),
+        (None, None, [NGINX], False),
+        (None, None, [ingress_class(default=True, controller="other.io/controller"), NGINX], False),
+        ("nginx", None, [], True),
+        ("nginx", "traefik", [], True),
+        ("traefik", "nginx", [NGINX], False),
+    ],
+)
+def test_the_class_decides_whether_an_ingress_is_ours(
+    annotation: str | None, class_name: str | None, classes: list[Raw], served: bool
+) -> None:
+    annotations = {"kubernetes.io/ingress.class": annotation} if annotation else None
+    shop = ingress("shop", rule("shop.example", "/", "web:80"), class_name=class_name, annotations=annotations)
+    derived = Derived(*classes, shop)
+    assert ("shop.example" in derived.hosts) is served
+    assert (WEB in derived.backends) is served
+
+
+def test_our_own_class_that_does_not_exist_is_a_problem_and_another_ones_is_not() -> None:
+    assert Derived(ingress("shop", rule("shop.example", "/", "web:80"))).problems == {
+        ("shop", "ClassNotFound"): "spec.ingressClassName 'nginx' does not exist; "
+        "create an IngressClass nginx with spec.controller k8s.io/ingress-nginx"
+    }
+    assert Derived(ingress("shop", rule("shop.example", "/", "web:80"), class_name="traefik")).problems == {}
+
+
+def test_two_editions_with_different_classes_serve_different_ingresses() -> None:
+    objects = (
+        ingress_class("internal", "seaway.dev/internal"),
+        NGINX,
+        ingress("inside", rule("in.example", "/", "web:80"), class_name="internal"),
+        ingress("outside", rule("out.example", "/", "web:80")),
+    )
+    assert set(Derived(*objects).hosts) == {"out.example"}
+    assert set(Derived(*objects, ours=Class("internal", "seaway.dev/internal")).hosts) == {"in.example"}
+
+
+def test_of_two_claims_the_older_wins_and_the_younger_is_told_by_whom() -> None:
+    older = ingress("b", rule("shop.example", "/", "web:80"), created="2026-01-01T00:00:00Z")
+    younger = ingress("a", rule("shop.example", "/", "api:80"), created="2026-01-02T00:00:00Z")
+    same_age = ingress("c", rule("shop.example", "/", "api:80"), created="2026-01-01T00:00:00Z", namespace="aaa")
+    derived = Derived(NGINX, service("web"), service("api"), service("api", namespace="aaa"), older, younger)
+    assert prefixes(derived, "shop.example") == {"": WEB}
+    assert derived.problems == {
+        ("a", "RouteTaken"): "shop.example/ is already served by the older Ingress default/b; "
+        "change the host or the path of one of them"
+    }
+    assert prefixes(Derived(NGINX, older, same_age), "shop.example")[""].namespace == "aaa", "of the same age, the first by name"
+
+
+def test_exact_and_prefix_of_one_path_are_no_clash() -> None:
+    derived = Derived(
+        NGINX,
+        service("web"),
+        service("api"),
+        ingress("one", rule("shop.example", "/foo", "web:80")),
+        ingress("two", rule("shop.example", "/foo", "api:80", "Exact")),
+    )
+    assert derived.problems == {}
+    assert derived.hosts["shop.example"] == HostRoutes(exact=(("/foo", API),), prefixes=(("/foo", WEB),))
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "message"),
+    [
+        (rule("shop.example", "cart", "web:80"), "BadPath", "spec.rules[1].http.paths[0].path 'cart' does not begin with \"/\""),
+        (rule("shop.example", "/a\nb", "web:80"), "BadPath", "holds a control character; remove it"),
+        (rule("shop.example", "/" + "x" * 5000, "web:80"), "BadPath", "has more than 4096 bytes; shorten it"),
+        (rule("shop.example", "/cart", "web:80", "Regex"), "BadPathType", "pathType is 'Regex'; write Exact, Prefix or"),
+        (rule("shop.example", "/cart", "web:80", ""), "BadPathType", "pathType is missing"),
+        (rule("sh op.example", "/cart", "web:80"), "BadHost", "host 'sh op.example' is no name of a host"),
+        (rule("*.*.example", "/cart", "web:80"), "BadHost", "is no name of a host"),
+        (
+            {"host": "shop.example", "http": {"paths": [{"path": "/cart", "pathType": "Prefix", "backend": {}}]}},
+            "NoBackend",
+            "spec.rules[1].http.paths[0].backend.service.name is missing; name the Service and its port",
+        ),
+        (
+            {
+                "host": "shop.example",
+                "http": {
+                    "paths": [
+                        {"path": "/c", "pathType": "Prefix", "backend": {"resource": {"kind": "StorageBucket", "name": "static"}}}
+                    ]
+                },
+            },
+            "ResourceBackend",
+            "backend.resource StorageBucket is not supported; name a Service in",
+        ),
+    ],
+)
+def test_a_bad_rule_is_told_with_its_field_and_takes_nothing_else_away(bad: Raw, reason: str, message: str) -> None:
+    shop = ingress("shop", rule("shop.example", "/", "web:80"), bad)
+    derived = Derived(NGINX, service("web"), shop)
+    assert message in derived.problems["shop", reason]
+    assert prefixes(derived, "shop.example") == {"": WEB}
+
+
+def test_an_ingress_that_is_all_bad_still_keeps_its_host() -> None:
+    """Its requests are answered with 404, not handed to whoever takes any host."""
+    derived = Derived(NGINX, ingress("shop", rule("shop.example", "cart", "web:80")), ingress("all", default="web:80"))
+    assert derived.hosts["shop.example"] == HostRoutes()
+
+
+def test_endpoints_are_those_of_the_services_port_that_are_ready() -> None:
+    derived = Derived(
+        NGINX,
+        ingress("shop", rule("shop.example", "/", "web:http"), rule("shop.example", "/m", "web:9090")),
+        service("web", "http:80", "metrics:9090"),
+        endpoint_slice("web", "10.0.0.2", "10.0.0.1", port=8080, port_name="http", not_ready=["10.0.0.3"]),
+        endpoint_slice("web", "10.0.0.1", "fd00::1", port=8080, port_name="http", suffix="2"),
+        endpoint_slice("web", "10.0.0.1", port=9191, port_name="metrics", suffix="3"),
+        endpoint_slice("other", "10.0.0.9", port_name="http"),
+    )
+    assert derived.backends == {
+        BackendKey("default", "web", "http"): Backend(
+            (Endpoint("10.0.0.1", 8080), Endpoint("10.0.0.2", 8080), Endpoint("fd00::1", 8080))
+        ),
+        BackendKey("default", "web", "9090"): Backend((Endpoint("10.0.0.1", 9191),)),
+    }
+
+
+def test_readiness_that_is_unknown_counts_as_ready() -> None:
+    found = endpoint_slice("web", "10.0.0.1")
+    del found["endpoints"][0]["conditions"]
+    derived = Derived(NGINX, ingress("shop", rule("", "/", "web:80")), service("web"), found)
+    assert derived.backends[WEB] == Backend((Endpoint("10.0.0.1", 8080),))
+
+
+@pytest.mark.parametrize("address", ["224.0.0.1", "not an address", "10.0.0.1;evil"])
+def test_what_is_no_address_of_an_endpoint_is_left_out(address: str) -> None:
+    shop, web = ingress("shop", rule("", "/", "web:80")), service("web")
+    assert Derived(NGINX, shop, web, endpoint_slice("web", address)).backends[WEB] == Backend()
+
+
+def test_a_missing_service_or_port_is_told_and_answered_with_503() -> None:
+    shop = ingress("shop", rule("shop.example", "/", "web:80"))
+    assert Derived(NGINX, shop).problems == {("shop", "ServiceNotFound"): "Service default/web does not exist; create it"}
+    without = Derived(NGINX, shop, service("web", "http:8080", 9090))
+    assert without.problems == {("shop", "PortNotFound"): "Service default/web has no port 80; it has http (8080), 9090"}
+    assert without.backends == {WEB: Backend()}
+
+
+@pytest.mark.parametrize(
+    ("path", "normal"),
+    [
+        ("/", "/"),
+        ("//a///b", "/a/b"),
+        ("/a/./b/../c", "/a/c"),
+        ("/a/..", "/"),
+        ("/a/b/..", "/a/"),
+        ("/../..", "/"),
+        ("/a/", "/a/"),
+        ("/%61%2e%2e/b", "/a../b"),
+        ("/a%2Fb", "/a/b"),
+        ("/ä", "/ä"),
+        ("/%C3%A4", "/ä"),
+    ],
+)
+def test_a_path_is_normalised_as_nginx_does_it(path: str, normal: str) -> None:
+    assert normalise(path) == normal
