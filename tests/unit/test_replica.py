@@ -87,7 +87,7 @@ def test_a_message_that_is_not_valid_leaves_the_last_good_version(message: Store
     replica = Replica("prod", Store())
     replica.change([put(config("a", "good"), 1)])
     for taken in (replica.change([message]), replica.replace([message])):
-        assert [reason in problem.message for problem in taken.problems] == [True]
+        assert [reason in problem.message for problem in replica.unreadable.values()] == [True]
         assert taken.changes == ()
         held = replica.store.get(ConfigMap, "shop", "a")
         assert held is not None
@@ -97,7 +97,8 @@ def test_a_message_that_is_not_valid_leaves_the_last_good_version(message: Store
 def test_an_object_under_the_subject_of_another_resource_is_refused() -> None:
     replica = Replica("prod", Store())
     alien = put(config("a"), 1, subject=state_subject("prod", ObjectRef(Service.resource, "shop", "a")))
-    (problem,) = replica.change([alien]).problems
+    replica.change([alien])
+    (problem,) = replica.unreadable.values()
     assert "v1/ConfigMap" in problem.message
     assert len(replica.store) == 0
 

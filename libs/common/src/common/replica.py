@@ -71,16 +71,19 @@ class Taken:
     """What some messages did to the replica."""
 
     changes: tuple[Change, ...] = ()
-    problems: tuple[Problem, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
 
 
 class Replica:
-    """The objects of one cluster. `markers` are the newest of each resource; one without a marker is not known to be complete."""
+    """The objects of one cluster. `markers` are the newest of each resource; one without a marker is not known to be complete.
+
+    `unreadable` says of which objects, and markers, the newest message is not valid.
+    """
 
     def __init__(self, cluster: str, store: Store) -> None:
         self.store = store
         self.markers: dict[Resource, SyncMarker] = {}
+        self.unreadable: dict[ObjectRef, Problem] = {}
         self._cluster = cluster
         self._digests: dict[Resource, dict[ObjectRef, str]] = defaultdict(dict)
         self._newest: dict[Resource, int] = {}
@@ -89,25 +92,23 @@ class Replica:
     def replace(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage] = ()) -> Taken:
         """Makes `messages` all that there is; `tombstones` were read with them. Markers are noted, and not compared yet."""
         self.markers = {}
+        self.unreadable = {}
         before, self._digests = self._digests, defaultdict(dict)
         objects: list[Projection] = []
-        problems: list[Problem] = []
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
                 self._digests[read.ref.resource][read.ref] = read.digest
                 objects.append(read.object)
             elif isinstance(read, Problem):
-                problems.append(read)
                 objects.extend(self._kept(read.ref, before))
         self._newest.clear()
         self._snapshot = max((message.sequence for message in (*messages, *tombstones)), default=0)
-        return Taken(self.store.replace(objects), tuple(sorted(problems)))
+        return Taken(self.store.replace(objects))
 
     def change(self, messages: Sequence[StoredMessage]) -> Taken:
         """Applies `messages` in their order."""
         changes: list[Change | None] = []
-        problems: list[Problem] = []
         comparisons: list[Comparison] = []
         for message in messages:
             read = self._read(message)
@@ -117,14 +118,20 @@ class Replica:
             elif isinstance(read, ObjectRef):
                 self._digests[read.resource].pop(read, None)
                 changes.append(self.store.delete(read))
-            elif isinstance(read, Problem):
-                problems.append(read)
-            elif read is not None and read[1].through >= self._newest.get(read[0], self._snapshot):
+            elif isinstance(read, tuple) and read[1].through >= self._newest.get(read[0], self._snapshot):
                 comparisons.append(self._compare(*read))
-        return Taken(tuple(change for change in changes if change is not None), tuple(problems), tuple(comparisons))
+        return Taken(tuple(change for change in changes if change is not None), tuple(comparisons))
 
     def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
         """An object, the name of a deleted one, a marker, a problem, or None for what is not ours."""
+        read = self._parse(message)
+        if isinstance(read, Problem):
+            self.unreadable[read.ref] = read
+        elif read is not None:
+            self.unreadable.pop(_about(read), None)
+        return read
+
+    def _parse(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
         try:
             if message.subject.startswith(f"{subjects.SYNC}."):
                 return self._marker(message)
@@ -149,7 +156,7 @@ class Replica:
         try:
             marker = read_marker(decode(message.headers, message.body))
         except (CodecError, StateError) as error:
-            return Problem(ObjectRef(resource, "", "*"), "BadMarker", str(error))
+            return Problem(_marked(resource), "BadMarker", str(error))
         self.markers[resource] = marker
         return resource, marker
 
@@ -163,3 +170,14 @@ class Replica:
         if held is not None and ref in before[ref.resource]:
             self._digests[ref.resource][ref] = before[ref.resource][ref]
             yield held
+
+
+def _about(read: ObjectApplied | ObjectRef | tuple[Resource, SyncMarker]) -> ObjectRef:
+    if isinstance(read, ObjectRef):
+        return read
+    return read.ref if isinstance(read, ObjectApplied) else _marked(read[0])
+
+
+def _marked(resource: Resource) -> ObjectRef:
+    """What a marker speaks of: all objects of a resource."""
+    return ObjectRef(resource, "", "*")

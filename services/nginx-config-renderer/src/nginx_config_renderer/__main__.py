@@ -6,7 +6,7 @@ from common.runtime.reports import Reports
 from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.follow import follow, follower, tell_applied
+from nginx_config_renderer.follow import follow, tell_applied
 from nginx_config_renderer.journal import Journal
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
@@ -35,7 +35,7 @@ async def compose(app: App[Settings]) -> None:
     facts = FactPublisher(bus)
     reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
     app.spawn("facts", facts.run())
-    app.spawn("follow", follow(follower(bus, settings.cluster), wanted, applier, reports))
+    app.spawn("follow", follow(bus, settings.cluster, wanted, applier, reports))
     app.spawn("tell", tell_applied(applier, wanted, reports))
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 

@@ -1,7 +1,7 @@
 """Follow: what comes from the bus becomes what nginx should hold.
 
 nginx is left alone until the replica is known to be complete, which is when each followed resource has its sync marker. So a bus that was
-lost, and is filled again by and by, never takes a route away.
+lost, and is filled again by and by, never takes a route away. When a marker does not agree with our replica, the replica is taken anew.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from common.bus.follower import Follower
+from common.bus.follower import Follower, Update
 from common.bus.protocol import Bus
 from common.bus.streams import STATE
 from common.contracts.subjects import state_filter, sync_subject
@@ -31,21 +31,26 @@ def follower(bus: Bus, cluster: str) -> Follower:
     return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
 
 
-async def follow(updates: Follower, wanted: Wanted, applier: Applier, reports: Reports) -> None:
-    """Takes what the follower hands over, until cancelled."""
-    async with updates:
-        async for update in updates:
-            news = (
-                wanted.replace(update.messages, update.tombstones)
-                if isinstance(update, Replaced)
-                else wanted.change(update.messages)
-            )
-            applier.want(news.entries)
-            if wanted.awaited:
-                applier.hold()
-            else:
-                applier.release()
-            _tell(news, wanted, reports)
+async def follow(bus: Bus, cluster: str, wanted: Wanted, applier: Applier, reports: Reports) -> None:
+    """Takes what the bus has, until cancelled."""
+    while True:
+        async with follower(bus, cluster) as updates:
+            async for update in updates:
+                news = _take(update, wanted)
+                applier.want(news.entries)
+                if wanted.awaited:
+                    applier.hold()
+                else:
+                    applier.release()
+                _tell(news, wanted, reports)
+                if not all(comparison.equal for comparison in news.comparisons):
+                    break
+
+
+def _take(update: Update, wanted: Wanted) -> News:
+    if isinstance(update, Replaced):
+        return wanted.replace(update.messages, update.tombstones)
+    return wanted.change(update.messages)
 
 
 def _tell(news: News, wanted: Wanted, reports: Reports) -> None:
@@ -59,6 +64,7 @@ def _tell(news: News, wanted: Wanted, reports: Reports) -> None:
     for comparison in news.comparisons:
         if not comparison.equal:
             metrics.DRIFT.inc()
+            log.error("replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count)
         reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
 
 
@@ -67,7 +73,8 @@ def _drift(comparison: Comparison) -> str | None:
         return None
     there = comparison.marker.count
     return (
-        f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; restart us"
+        f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; "
+        "it is being taken anew, and if this lasts, somebody but the watcher writes on the bus"
     )
 
 

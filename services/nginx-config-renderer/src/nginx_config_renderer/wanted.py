@@ -10,7 +10,7 @@ from typing import Final
 
 from common.contracts.objects import EndpointSlice, Ingress, IngressClass, Service
 from common.contracts.problems import Problem
-from common.contracts.refs import Resource
+from common.contracts.refs import ObjectRef, Resource
 from common.replica import Comparison, Replica, StoredMessage, Taken
 from common.store import Store, Table
 from nginx_config_renderer.derive.backends import endpoints
@@ -42,7 +42,6 @@ class Wanted:
         self._hosts: Table[str, HostRoutes] = Table(self._store, BY_HOST, routes(ours))
         self._backends: Table[BackendKey, Backend] = Table(self._store, BY_BACKEND, endpoints(ours))
         self._entries: dict[Entry, str] = {}
-        self._unreadable: dict[str, Problem] = {}
 
     @property
     def entries(self) -> Mapping[Entry, str]:
@@ -52,7 +51,7 @@ class Wanted:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
-        return tuple(sorted({*self._hosts.problems, *self._backends.problems, *self._unreadable.values()}))
+        return tuple(sorted({*self._hosts.problems, *self._backends.problems, *self._replica.unreadable.values()}))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -71,14 +70,15 @@ class Wanted:
 
     def replace(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage]) -> News:
         """Makes `messages` all that there is."""
-        self._unreadable.clear()
-        return self._take(self._replica.replace(messages, tombstones))
+        before = dict(self._replica.unreadable)
+        return self._take(self._replica.replace(messages, tombstones), before)
 
     def change(self, messages: Sequence[StoredMessage]) -> News:
         """Applies `messages`."""
-        return self._take(self._replica.change(messages))
+        before = dict(self._replica.unreadable)
+        return self._take(self._replica.change(messages), before)
 
-    def _take(self, taken: Taken) -> News:
+    def _take(self, taken: Taken, unreadable: Mapping[ObjectRef, Problem]) -> News:
         hosts = self._hosts.update(taken.changes)
         backends = self._backends.update(taken.changes)
         new: dict[Entry, str | None] = {
@@ -90,9 +90,5 @@ class Wanted:
                 self._entries.pop(entry, None)
             else:
                 self._entries[entry] = text
-        before = dict(self._unreadable)
-        for change in taken.changes:
-            self._unreadable.pop(str(change.ref), None)
-        self._unreadable |= {str(problem.ref): problem for problem in taken.problems}
-        problems = hosts.problems or backends.problems or before != self._unreadable
+        problems = hosts.problems or backends.problems or self._replica.unreadable != unreadable
         return News(frozenset(new), problems, taken.comparisons)
