@@ -2,8 +2,7 @@
 
 AdminError
 ├── Absent      nobody answers: nginx is not there
-├── Stale       nginx is another instance, or at another revision, than the push was made for
-└── NoRoom      an entry does not fit into shared memory; the text names the knob
+└── Stale       nginx is another instance, or at another revision, than the push was made for
 """
 
 import json
@@ -31,10 +30,6 @@ class Absent(AdminError):
 
 class Stale(AdminError):
     """The push was made for another state."""
-
-
-class NoRoom(AdminError):
-    """The tables are full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +69,11 @@ class Admin:
         data = await self._ask("GET", "digest")
         return _status(data), {(table, key): value for table, key, value in data.get("entries", ())}
 
-    async def apply(self, instance: str, revision: int, writes: Sequence[Write]) -> None:
-        """Writes `writes` to `instance`, leading from `revision` to the next one. Raises Stale or NoRoom."""
+    async def apply(self, instance: str, revision: int, writes: Sequence[Write]) -> dict[Entry, str]:
+        """Writes `writes` to `instance`, leading from `revision` to the next one; says which do not fit, and why. Raises Stale."""
         push = {"instance": instance, "from": revision, "to": revision + 1, "writes": as_lists(writes)}
-        await self._ask("POST", "apply", to_bytes(json.dumps(push, ensure_ascii=False, separators=(",", ":"))))
+        data = await self._ask("POST", "apply", to_bytes(json.dumps(push, ensure_ascii=False, separators=(",", ":"))))
+        return {(table, key): reason for table, key, reason in data.get("refused", ())}
 
     async def reload(self) -> None:
         """Makes nginx read its configuration again. Watch `status().fingerprint` to see whether it took it."""
@@ -95,8 +91,6 @@ class Admin:
             raise Absent(f"nginx does not answer at {self._socket}: {str(error) or type(error).__name__}") from error
         if response.status == 409:
             raise Stale(f"nginx is at revision {data.get('revision')} of instance {data.get('instance')}")
-        if response.status == 507:
-            raise NoRoom(f"{data.get('key')} does not fit into nginx's shared memory ({data.get('error')}); raise --table-size")
         raise AdminError(f"nginx answered {response.status} to {path}: {data.get('error')}")
 
 

@@ -2,7 +2,8 @@
 
 A change is written to the journal and pushed at once; what comes while a push is under way goes into the next one, so nothing waits for a
 timer and nothing queues up. Each push says from which revision of which instance it leads on. If nginx is another one, or was restarted, or
-a push failed half-way, everything is compared by digests and only the difference is pushed.
+a push failed half-way, everything is compared by digests and only the difference is pushed. An entry that does not fit into nginx's memory
+is offered again from time to time, and holds nothing else up.
 """
 
 import asyncio
@@ -15,12 +16,13 @@ import structlog
 
 from common.backoff import Backoff
 from nginx_config_renderer import metrics
-from nginx_config_renderer.admin import Absent, Admin, AdminError, NoRoom, Stale
+from nginx_config_renderer.admin import Admin, AdminError, Stale
 from nginx_config_renderer.journal import Journal
 from nginx_config_renderer.plan import Entry, Write, chunks, digest, plan
 
 BACKOFF: Final = Backoff(first=0.02, most=0.5, factor=2, jitter=0.5)
 LOOK: Final = 0.5  # seconds between two looks at an nginx for which there is no news
+OFFER: Final = 5.0  # seconds between two offers of what does not fit
 
 log = structlog.get_logger(__name__)
 
@@ -31,21 +33,31 @@ class Applier:
     def __init__(self, admin: Admin, journal: Journal, entries: Mapping[Entry, str]) -> None:
         self.revision = 0
         self.trouble: str | None = "nginx has not been compared yet"
-        self.full: str | None = None
         self._admin = admin
         self._journal = journal
         self._entries = entries
         self._instance: str | None = None
         self._running: dict[Entry, str] = {}
         self._dirty: dict[Entry, float] = {}  # since when
+        self._refused: dict[Entry, str] = {}
+        self._offer_at = 0.0
         self._released = False
         self._compared = False
         self._wake = asyncio.Event()
 
     @property
     def settled(self) -> bool:
-        """Whether nginx holds what it should."""
+        """Whether nginx holds what it should, but for what does not fit."""
         return self._instance is not None and not self._dirty
+
+    @property
+    def full(self) -> str | None:
+        """What does not fit into nginx's tables, in a sentence."""
+        if not self._refused:
+            return None
+        (table, key), reason = min(self._refused.items())
+        others = f" and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
+        return f"{table} {key}{others} found no room in nginx's shared memory ({reason}); raise --table-size"
 
     def want(self, changed: Iterable[Entry]) -> None:
         """These entries are different now. Nothing is pushed before `release`."""
@@ -82,6 +94,9 @@ class Applier:
             await self._wait(None)
         elif self._instance is None:
             await self._compare()
+        elif self._refused and asyncio.get_running_loop().time() >= self._offer_at:
+            self.want(self._refused)
+            await self._push()
         elif self._dirty:
             await self._push()
         elif not await self._wait(LOOK):
@@ -113,7 +128,7 @@ class Applier:
         self._journal.rewrite(self._entries, status.revision)
         self._dirty.clear()
         self.want(differing)
-        self._instance, self.trouble, self.full = status.instance, None, None
+        self._instance, self.trouble = status.instance, None
         self._compared = True
 
     def _differs(self, entry: Entry) -> bool:
@@ -124,6 +139,7 @@ class Applier:
         for chunk in chunks(plan(self._running, self._entries, dirty)):
             await self._write(chunk)
         now = asyncio.get_running_loop().time()
+        self._offer_at = max(self._offer_at, now + OFFER if self._refused.keys() & dirty.keys() else 0)
         for since in dirty.values():
             metrics.LATENCY.observe(now - since)
 
@@ -131,19 +147,30 @@ class Applier:
         if self._instance is None:  # held back, or lost, while the chunk before was written
             return
         whole = self._journal.append(chunk, self.revision + 1)
-        await self._admin.apply(self._instance, self.revision, chunk)
+        refused = await self._admin.apply(self._instance, self.revision, chunk)
         self.revision += 1
         for write in chunk:
-            value = digest(write.value)
-            if value is None:
-                self._running.pop((write.table, write.key), None)
-            else:
-                self._running[write.table, write.key] = value
-            metrics.WRITES.labels(write.table).inc()
+            self._note(write, refused.get((write.table, write.key)))
         metrics.PUSHES.labels("applied").inc()
         metrics.REVISION.set(self.revision)
         if not whole:
             self._journal.rewrite(self._entries, self.revision)
+
+    def _note(self, write: Write, refusal: str | None) -> None:
+        """What became of a write. A refused entry is not there any more, not even as it was before."""
+        entry, value = (write.table, write.key), digest(write.value)
+        if refusal is not None:
+            if entry not in self._refused:
+                log.error("entry.refused", table=write.table, key=write.key, reason=refusal)
+            self._refused[entry] = refusal
+            self._running.pop(entry, None)
+            return
+        self._refused.pop(entry, None)
+        metrics.WRITES.labels(write.table).inc()
+        if value is None:
+            self._running.pop(entry, None)
+        else:
+            self._running[entry] = value
 
     def _lost(self, error: AdminError) -> None:
         """Whatever happened: compare again before the next push."""
@@ -152,4 +179,3 @@ class Applier:
             log.warning("tables.lost", reason=str(error), kind=type(error).__name__)
         self._instance = None
         self.trouble = str(error)
-        self.full = str(error) if isinstance(error, NoRoom) else self.full if isinstance(error, Absent) else None

@@ -64,6 +64,11 @@ def fingerprint_of(text: str) -> str:
     return text.split('fingerprint = "', 1)[1].split('"', 1)[0]
 
 
+def host_key(host: str) -> str:
+    """The key of a host: itself, or `*` for any host, since nginx's tables have no empty key."""
+    return host or "*"
+
+
 def host_entry(routes: HostRoutes) -> str:
     """The entry of a host."""
     return _json({"e": {path: str(key) for path, key in routes.exact}, "p": {path: str(key) for path, key in routes.prefixes}})

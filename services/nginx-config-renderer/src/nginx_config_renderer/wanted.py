@@ -19,7 +19,7 @@ from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, INDEXES
 from nginx_config_renderer.model import Backend, BackendKey, HostRoutes
 from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry
-from nginx_config_renderer.render import backend_entry, host_entry
+from nginx_config_renderer.render import backend_entry, host_entry, host_key
 
 FOLLOWED: Final[tuple[Resource, ...]] = (IngressClass.resource, Ingress.resource, Service.resource, EndpointSlice.resource)
 
@@ -82,7 +82,7 @@ class Wanted:
         hosts = self._hosts.update(taken.changes)
         backends = self._backends.update(taken.changes)
         new: dict[Entry, str | None] = {
-            (HOSTS, host): None if value is None else host_entry(value) for host, value in hosts.values.items()
+            (HOSTS, host_key(host)): None if value is None else host_entry(value) for host, value in hosts.values.items()
         }
         new |= {(BACKENDS, str(key)): None if found is None else backend_entry(found) for key, found in backends.values.items()}
         for entry, text in new.items():

@@ -1,7 +1,8 @@
 """Hosts: the routes that each host must have.
 
 The routes of a host are a function of the Ingresses that name it, and of their classes. A path that two Ingresses claim belongs to the
-older one (creation time, then namespace and name), and the other is told who holds it. A host that no valid claim names has no routes.
+older one (creation time, then namespace and name), and the other is told who holds it. A host whose claims are all bad has no routes,
+and its requests are not for whoever takes any host.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from common.contracts.problems import Problem
 from common.store import Derived, Reads
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.indexes import BY_HOST
-from nginx_config_renderer.derive.paths import Claim, claims
+from nginx_config_renderer.derive.paths import Claim, claims, is_host
 from nginx_config_renderer.model import HostRoutes
 
 Held: TypeAlias = dict[tuple[bool, str], Claim]
@@ -33,7 +34,7 @@ def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
                 found += claims(ingress, host)
         problems = [one for one in found if isinstance(one, Problem)]
         held = _settle([one for one in found if isinstance(one, Claim)], host, problems)
-        return Derived(_value(held) if served else None, tuple(problems))
+        return Derived(_value(held) if served and is_host(host) else None, tuple(problems))
 
     return derive
 

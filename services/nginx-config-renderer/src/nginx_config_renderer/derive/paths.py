@@ -41,9 +41,14 @@ class Claim:
     fallback: bool = False
 
 
+def is_host(host: str) -> bool:
+    """Whether requests can be for `host`."""
+    return host == ANY_HOST or (len(host) <= _LONGEST_HOST and _HOST.fullmatch(host) is not None)
+
+
 def claims(ingress: Ingress, host: str) -> Iterator[Claim | Problem]:
     """What `ingress` claims of `host`, in the order in which it is written."""
-    if host != ANY_HOST and (len(host) > _LONGEST_HOST or not _HOST.fullmatch(host)):
+    if not is_host(host):
         yield Problem(
             ingress.ref, "BadHost", f"host {host!r} is no name of a host; write one as in RFC 1123, such as shop.example.org"
         )

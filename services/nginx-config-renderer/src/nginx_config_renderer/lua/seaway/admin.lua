@@ -3,7 +3,8 @@
 --     GET  /status   which memory, revision and configuration this is, and how full the tables are
 --     GET  /digest   every key with the MD5 of its entry, to compare with
 --     POST /apply    {"instance", "from", "to", "writes": [[table, key, entry or null], ...]}
---                    200, or 409 if this is another instance or revision, or 507 if an entry does not fit
+--                    200, with "refused": [[table, key, reason], ...] if some do not fit; 409 if this is another
+--                    instance or revision
 --     POST /reload   makes the master read its configuration again; the answer does not say that it was good
 
 local cjson = require("cjson.safe")
@@ -11,7 +12,6 @@ local ffi = require("ffi")
 local tables = require("seaway.tables")
 
 local SIGHUP = 1
-local MEGABYTES = 1024 * 1024
 
 local admin = {}
 
@@ -69,11 +69,10 @@ function admin.apply()
     if push.instance ~= tables.instance() or push.from ~= tables.revision() then
         return answer(409, identity())
     end
-    local done, reason, key = tables.apply(push)
-    if not done then
-        return answer(507, { error = reason, key = key, megabytes = tables.hosts:capacity() / MEGABYTES })
-    end
-    answer(200, identity())
+    local refused = tables.apply(push)
+    local status = identity()
+    status.refused = #refused > 0 and refused or nil -- an empty table would be written as an object
+    answer(200, status)
 end
 
 function admin.reload()

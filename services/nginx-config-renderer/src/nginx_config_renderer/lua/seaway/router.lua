@@ -13,7 +13,7 @@ local generation_of = tables.generation
 
 local SLASH = byte("/")
 local NOT_FOUND, UNAVAILABLE = "404", "503"
-local ANY_HOST = ""
+local ANY_HOST = "*"
 local MORE_TRIES = 2
 
 local router = {}

@@ -12,8 +12,6 @@ local shared = ngx.shared
 local meta = shared.seaway_meta
 local dicts = { hosts = shared.seaway_hosts, backends = shared.seaway_backends }
 
-local UNKNOWN = -1 -- the revision after a push that failed half-way: whatever the renderer expects, it will be told to compare
-
 local tables = { hosts = dicts.hosts, backends = dicts.backends, fingerprint = "", master = 0 }
 
 local function new_instance()
@@ -50,19 +48,18 @@ function tables.generation()
     return meta:get("generation")
 end
 
--- Writes a push. Returns true, or nil with the reason and the key that could not be written.
+-- Writes a push. Returns what could not be written, as {table, key, reason}: the others need not wait for it.
 function tables.apply(push)
+    local refused = {}
     for _, entry in ipairs(push.writes) do
         local done, reason = write(entry[1], entry[2], entry[3])
         if not done then
-            meta:set("revision", UNKNOWN)
-            meta:incr("generation", 1)
-            return nil, reason, entry[1] .. " " .. entry[2]
+            refused[#refused + 1] = { entry[1], entry[2], reason }
         end
     end
     meta:set("revision", push.to)
     meta:incr("generation", 1)
-    return true
+    return refused
 end
 
 -- Reads what the renderer pushed before. A last line that was cut off by a crash ends it; what it held is pushed again later.
@@ -78,10 +75,8 @@ local function replay(path)
             ngx.log(ngx.WARN, "journal ends with a line that is not whole, after ", pushes, " pushes")
             break
         end
-        local done, reason, key = tables.apply(push)
-        if not done then
-            ngx.log(ngx.ERR, "journal: ", key, " does not fit: ", reason)
-            break
+        for _, entry in ipairs(tables.apply(push)) do
+            ngx.log(ngx.ERR, "journal: ", entry[1], " ", entry[2], " does not fit: ", entry[3])
         end
         pushes = pushes + 1
     end

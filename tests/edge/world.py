@@ -1,0 +1,224 @@
+"""A real nginx with the renderer's own parts around it, backends that say who they are, and a client that sends what it is told to.
+
+`edge()` has no bus: objects are given to it, as the bus would hand them over. `nginx_of` is nginx alone, kept running on a directory that
+a renderer fills.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import pwd
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.backoff import Backoff
+from common.codec import digest, encode
+from common.contracts.objects import BY_KIND, Projection
+from common.contracts.refs import ResourceVersion
+from common.contracts.state import ObjectApplied, ObjectDeleted, applied_event, deleted_event
+from common.contracts.subjects import state_subject
+from common.process import Child
+from common.testing import wait_until
+from common.testing.objects import endpoint_slice, ingress_class
+from common.testing.ports import free_port
+from nginx_config_renderer import nginx
+from nginx_config_renderer.admin import Admin
+from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.wanted import Wanted
+
+Raw = dict[str, Any]
+NOW = "2026-01-01T00:00:00Z"
+SOON = 20.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. Status 0: nothing did."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+
+    @property
+    def seen(self) -> Raw:
+        """What the backend was asked, as it tells it."""
+        parsed: Raw = json.loads(self.body)
+        return parsed
+
+    @property
+    def by(self) -> str:
+        """The backend that answered, or the status if none did."""
+        return str(self.seen["name"]) if self.status == 200 else str(self.status)
+
+
+async def ask(port: int, host: str, target: str = "/", *, headers: Mapping[str, str] | None = None, tls: Any = None) -> Answer:
+    """One request on a connection of its own; `target` is sent as it is."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {host}", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    try:
+        async with asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host if tls else None)
+            try:
+                writer.write("\r\n".join([*lines, "", ""]).encode("utf-8", errors="surrogateescape"))
+                whole = await reader.read()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return Answer(0)
+    head, _, body = whole.decode("utf-8", errors="surrogateescape").partition("\r\n\r\n")
+    status, *fields = head.split("\r\n")
+    if not status:
+        return Answer(0)
+    named = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in fields)}
+    return Answer(int(status.split(" ")[1]), named, body)
+
+
+@asynccontextmanager
+async def backend(name: str) -> AsyncIterator[int]:
+    """An HTTP server on a port of the loopback address; it answers with its name and what it was asked, whatever that is."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError), contextlib.closing(writer):
+            while True:
+                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8", errors="surrogateescape").split("\r\n")
+                headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+                body = json.dumps({"name": name, "target": first.split(" ", 1)[1].rsplit(" ", 1)[0], "headers": headers})
+                writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def settings(directory: Path, **changes: Any) -> Settings:
+    """A renderer's settings for an nginx on free ports."""
+    given = {"http_port": free_port(), "https_port": free_port(), "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5}
+    return Settings(state=directory, **(given | changes))
+
+
+def prepare(state: Path) -> None:
+    """Makes the directory that nginx and its renderer share, as whoever installs them does."""
+    run = state / "run"
+    run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        for directory in (state, *state.parents):
+            if directory.stat().st_uid == 0 and str(directory).startswith("/tmp/"):  # noqa: S108 pytest's directories
+                directory.chmod(directory.stat().st_mode | 0o011)
+        user = pwd.getpwnam("www-data")
+        os.chown(run, user.pw_uid, user.pw_gid)
+
+
+def nginx_of(state: Path) -> Child:
+    """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies."""
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    command = [program, "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
+    socket = state / "run/admin.sock"
+    return Child("nginx", command, prepare=lambda: socket.unlink(missing_ok=True), restarts=Backoff(first=0.05, most=0.2))
+
+
+class EdgeWorld:
+    """nginx, its renderer's parts, and the objects that were given to them."""
+
+    def __init__(self, settings: Settings, admin: Admin, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.admin = admin
+        self.nginx = nginx_of(settings.state)
+        self.wanted = Wanted("local", settings.ours)
+        self.journal = Journal(settings.state / "journal")
+        self.applier = Applier(admin, self.journal, self.wanted.entries)
+        self._stack = stack
+        self._sequence = 0
+
+    @property
+    def port(self) -> int:
+        """Where nginx serves HTTP."""
+        return self.settings.http_port
+
+    async def put(self, *objects: Raw) -> None:
+        """Applies objects; nginx has them afterwards."""
+        self.feed(*objects)
+        await self.settle()
+
+    async def remove(self, *objects: Raw) -> None:
+        """Deletes objects; nginx has lost them afterwards."""
+        self.applier.want(self.wanted.change([self._message(raw, gone=True) for raw in objects]).entries)
+        await self.settle()
+
+    def feed(self, *objects: Raw) -> None:
+        """Applies objects, and does not wait."""
+        self.applier.want(self.wanted.change([self._message(raw) for raw in objects]).entries)
+
+    async def settle(self) -> None:
+        """Waits until nginx holds what it should."""
+        await wait_until(lambda: self.applier.settled, within=SOON, every=0.002)
+
+    async def ask(self, host: str, target: str = "/", **headers: str) -> Answer:
+        """One request."""
+        return await ask(self.port, host, target, headers=headers)
+
+    async def serve(self, *services: str) -> list[Raw]:
+        """A backend for each Service, and the Service's endpoints."""
+        ports = {service: await self._stack.enter_async_context(backend(service)) for service in services}
+        return [endpoint_slice(service, "127.0.0.1", port=port) for service, port in ports.items()]
+
+    async def holds(self) -> Raw:
+        """All entries of nginx, by their digests."""
+        return dict((await self.admin.digest())[1])
+
+    def _message(self, raw: Raw, *, gone: bool = False) -> Any:
+        self._sequence += 1
+        return message(raw, self._sequence, gone=gone)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A message of the stream."""
+
+    subject: str
+    headers: Mapping[str, str]
+    body: bytes
+    sequence: int
+    gone: bool = False
+
+
+def message(raw: Raw, sequence: int, *, gone: bool = False) -> Stored:
+    """What the watcher would publish for `raw`."""
+    model: type[Projection] = BY_KIND[raw["apiVersion"], raw["kind"]]
+    projected = model.project({**raw, "metadata": {**raw["metadata"], "uid": "u"}})
+    version = ResourceVersion(str(sequence))
+    event = (
+        deleted_event(ObjectDeleted(projected.ref, "u", version), source="/test", time=NOW)
+        if gone
+        else applied_event(ObjectApplied(projected, version, digest(projected.to_data())), source="/test", time=NOW)
+    )
+    encoded = encode(event)
+    return Stored(state_subject("local", projected.ref), encoded.headers, encoded.body, sequence, gone)
+
+
+@asynccontextmanager
+async def edge(directory: Path, **changes: Any) -> AsyncIterator[EdgeWorld]:
+    """An nginx that serves nothing yet but the class `nginx`."""
+    chosen = settings(directory, **changes)
+    prepare(directory)
+    fingerprint = await nginx.install(chosen.edge(), shutil.which("nginx") or "/usr/sbin/nginx")
+    async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
+        world = EdgeWorld(chosen, admin, stack)
+        tasks = [group.create_task(work) for work in (world.nginx.run(), world.applier.run(), nginx.keep(admin, fingerprint))]
+        world.applier.release()
+        try:
+            await world.put(ingress_class())
+            yield world
+        finally:
+            await world.nginx.stop(5)
+            for task in tasks:
+                task.cancel()
+            world.journal.close()
