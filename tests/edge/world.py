@@ -135,6 +135,8 @@ class EdgeWorld:
         self.wanted = Wanted("local", settings.ours)
         self.journal = Journal(settings.state / "journal")
         self.applier = Applier(admin, self.journal, self.wanted.entries)
+        self.configuration: asyncio.Task[None] | None = None
+        self.configuration: asyncio.Task[None] | None = None
         self._stack = stack
         self._sequence = 0
 
@@ -212,7 +214,8 @@ async def edge(directory: Path, **changes: Any) -> AsyncIterator[EdgeWorld]:
     fingerprint = await nginx.install(chosen.edge(), shutil.which("nginx") or "/usr/sbin/nginx")
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
         world = EdgeWorld(chosen, admin, stack)
-        tasks = [group.create_task(work) for work in (world.nginx.run(), world.applier.run(), nginx.keep(admin, fingerprint))]
+        world.configuration = group.create_task(nginx.keep(admin, fingerprint))
+        tasks = [world.configuration, group.create_task(world.nginx.run()), group.create_task(world.applier.run())]
         world.applier.release()
         try:
             await world.put(ingress_class())

@@ -39,6 +39,7 @@ class Applier:
         self._instance: str | None = None
         self._running: dict[Entry, str] = {}
         self._dirty: dict[Entry, float] = {}  # since when
+        self._under_way: dict[Entry, float] = {}
         self._refused: dict[Entry, str] = {}
         self._offer_at = 0.0
         self._released = False
@@ -48,7 +49,7 @@ class Applier:
     @property
     def settled(self) -> bool:
         """Whether nginx holds what it should, but for what does not fit."""
-        return self._instance is not None and not self._dirty
+        return self._instance is not None and not self._dirty and not self._under_way
 
     @property
     def full(self) -> str | None:
@@ -126,7 +127,7 @@ class Applier:
         log.info("tables.compared", instance=status.instance, entries=len(self._running), differing=len(differing))
         self.revision = status.revision
         self._journal.rewrite(self._entries, status.revision)
-        self._dirty.clear()
+        self._dirty, self._under_way = {}, {}
         self.want(differing)
         self._instance, self.trouble = status.instance, None
         self._compared = True
@@ -135,13 +136,16 @@ class Applier:
         return self._running.get(entry) != digest(self._entries.get(entry))
 
     async def _push(self) -> None:
-        dirty, self._dirty = self._dirty, {}
-        for chunk in chunks(plan(self._running, self._entries, dirty)):
+        self._under_way, self._dirty = self._dirty, {}
+        for chunk in chunks(plan(self._running, self._entries, self._under_way)):
             await self._write(chunk)
         now = asyncio.get_running_loop().time()
-        self._offer_at = max(self._offer_at, now + OFFER if self._refused.keys() & dirty.keys() else 0)
-        for since in dirty.values():
+        self._refused = {entry: reason for entry, reason in self._refused.items() if entry in self._entries}
+        if self._refused.keys() & self._under_way.keys():
+            self._offer_at = now + OFFER
+        for since in self._under_way.values():
             metrics.LATENCY.observe(now - since)
+        self._under_way = {}
 
     async def _write(self, chunk: tuple[Write, ...]) -> None:
         if self._instance is None:  # held back, or lost, while the chunk before was written

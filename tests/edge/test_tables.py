@@ -1,0 +1,307 @@
+"""nginx's tables follow without a reload, survive every death, and are never half of one thing and half of another."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import ssl
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.testing import wait_until
+from common.testing.objects import endpoint_slice, ingress, rule, service
+from nginx_config_renderer import metrics, nginx
+from nginx_config_renderer.admin import AdminError
+from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.plan import BACKENDS, HOSTS, Write, digest
+from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
+
+SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
+
+
+async def shop(world: EdgeWorld) -> None:
+    """One site, `shop.example`."""
+    await world.put(SHOP, service("web"), *await world.serve("web"))
+
+
+@contextlib.asynccontextmanager
+async def visitors(world: EdgeWorld, host: str, count: int = 4) -> AsyncIterator[Counter[str]]:
+    """What clients are answered who ask without a pause, each on a connection of its own."""
+    seen: Counter[str] = Counter()
+    ending = asyncio.Event()
+
+    async def visit() -> None:
+        while not ending.is_set():
+            seen[(await world.ask(host)).by] += 1
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(count):
+            group.create_task(visit())
+        await wait_until(lambda: sum(seen.values()) > count, within=SOON)
+        try:
+            yield seen
+        finally:
+            ending.set()
+
+
+async def test_changes_under_load_reach_every_worker_without_a_reload_and_without_a_wrong_answer(own: EdgeWorld) -> None:
+    await shop(own)
+    before = (await own.admin.status(), _workers(own))
+    async with AsyncExitStack() as stack, visitors(own, "shop.example") as seen:
+        for number in range(30):
+            port = await stack.enter_async_context(backend(f"web-{number}"))
+            await own.put(
+                endpoint_slice("web", "127.0.0.1", port=port),
+                ingress(f"new-{number}", rule(f"new-{number}.example", "/", "web:80")),
+            )
+            answers = {(await own.ask(f"new-{number}.example")).by for _ in range(4)}
+            assert answers == {f"web-{number}"}, "who asks after a push gets what was pushed, whichever worker is asked"
+    assert sum(seen.values()) > 60
+    assert {answer for answer in seen if not answer.startswith("web")} == set()
+    after = (await own.admin.status(), _workers(own))
+    assert (after[0].instance, after[0].fingerprint, after[1]) == (before[0].instance, before[0].fingerprint, before[1])
+
+
+async def test_a_killed_worker_costs_its_own_requests_and_no_route(own: EdgeWorld) -> None:
+    await shop(own)
+    for worker in _workers(own):
+        os.kill(worker, signal.SIGKILL)
+        await wait_until(lambda worker=worker: worker not in _workers(own) and len(_workers(own)) == 2, within=SOON)
+        assert {(await own.ask("shop.example")).by for _ in range(8)} == {"web"}
+
+
+async def test_a_killed_nginx_comes_back_with_its_routes_although_nobody_pushes_them(own: EdgeWorld) -> None:
+    await shop(own)
+    own.applier.hold()  # as if the renderer were away
+    old = await own.admin.status()
+    seen: Counter[str] = Counter()
+    assert own.nginx.pid is not None
+    os.kill(own.nginx.pid, signal.SIGKILL)
+    async with asyncio.timeout(SOON):
+        while own.nginx.starts < 2 or not seen["web"] or await _instance(own) in {None, old.instance}:
+            seen[(await own.ask("shop.example")).by] += 1
+    assert set(seen) <= {"0", "web"}, "no connection or the right answer, and nothing in between"
+
+
+async def test_a_journal_that_was_cut_off_gives_what_is_whole(own: EdgeWorld) -> None:
+    await shop(own)
+    own.applier.hold()
+    journal = own.settings.state / "journal"
+    journal.write_bytes(journal.read_bytes() + b'{"to":9,"writes":[["hosts","shop.example"')
+    await _restart(own)
+    assert (await own.ask("shop.example")).by == "web"
+    own.applier.release()
+    await own.settle()
+    await own.put(ingress("more", rule("more.example", "/", "web:80")))
+    assert (await own.ask("more.example")).by == "web"
+
+
+async def test_a_renderer_that_starts_again_pushes_the_difference_and_no_more(own: EdgeWorld) -> None:
+    await shop(own)
+    await own.put(ingress("old", rule("old.example", "/", "web:80")))
+    own.applier.hold()
+    entries = {entry: value for entry, value in own.wanted.entries.items() if entry != (HOSTS, "old.example")}
+    entries[HOSTS, "new.example"] = entries[HOSTS, "shop.example"]
+    written = _written()
+    journal = Journal(own.settings.state / "journal-2")
+    successor = Applier(own.admin, journal, entries)
+    successor.release()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(successor.run())
+        await wait_until(lambda: successor.settled, within=SOON)
+        running.cancel()
+    journal.close()
+    assert await own.holds() == {entry: digest(value) for entry, value in entries.items()}
+    assert _written() - written == 2, "one host came, one went, and nothing else was touched"
+
+
+async def test_a_push_that_was_made_for_another_state_changes_nothing_and_leads_to_a_comparison(own: EdgeWorld) -> None:
+    await shop(own)
+    status = await own.admin.status()
+    await own.admin.apply(status.instance, status.revision, [Write(HOSTS, "stray.example", "{}")])
+    assert (HOSTS, "stray.example") in await own.holds()
+    await own.put(ingress("more", rule("more.example", "/", "web:80")))
+    await wait_until(lambda: own.applier.settled, within=SOON)
+    assert await own.holds() == {entry: digest(value) for entry, value in own.wanted.entries.items()}
+
+
+async def test_a_quiet_renderer_notices_that_somebody_else_wrote(own: EdgeWorld) -> None:
+    await shop(own)
+    status = await own.admin.status()
+    await own.admin.apply(status.instance, status.revision, [Write(HOSTS, "shop.example", None)])
+
+    async def mended() -> bool:
+        return (await own.ask("shop.example")).by == "web"
+
+    await wait_until(mended, within=SOON)
+
+
+async def test_what_finds_no_room_is_named_and_holds_nothing_else_up(tmp_path: Path) -> None:
+    async with edge(tmp_path, table_size=1) as world:
+        await shop(world)
+        large = [
+            ingress(f"big-{n}", *(rule(f"big-{n}.example", f"/{i:03}{'x' * 2000}", "web:80") for i in range(40))) for n in range(20)
+        ]
+        await world.put(*large)
+        assert world.applier.full is not None
+        assert "found no room in nginx's shared memory (no memory); raise --table-size" in world.applier.full
+        assert "hosts big-" in world.applier.full
+        assert (await world.ask("shop.example")).by == "web"
+        await world.put(endpoint_slice("web", "127.0.0.1", port=1))
+        assert (await world.ask("shop.example")).status == 502, "changes go on"
+        await world.remove(*large[:15])
+        await wait_until(lambda: world.applier.full is None, within=SOON)
+        assert await world.holds() == {entry: digest(value) for entry, value in world.wanted.entries.items()}
+
+
+async def test_a_change_of_many_entries_goes_in_bounded_pushes(own: EdgeWorld) -> None:
+    many = [ingress(f"many-{n}", rule(f"many-{n}.example", f"/{'x' * 1000}", "web:80")) for n in range(600)]
+    before = own.applier.revision
+    await own.put(service("web"), *await own.serve("web"), *many)
+    assert own.applier.revision - before >= 3
+    assert (await own.ask("many-599.example", f"/{'x' * 1000}")).by == "web"
+
+
+async def test_connections_to_backends_are_kept(own: EdgeWorld) -> None:
+    opened = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal opened
+        opened += 1
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError), contextlib.closing(writer):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        await own.put(SHOP, service("web"), endpoint_slice("web", "127.0.0.1", port=port))
+        assert {(await own.ask("shop.example")).status for _ in range(20)} == {204}
+        assert opened <= 2, "one connection a worker"
+        await own.nginx.stop(5)
+
+
+async def test_a_request_in_progress_is_answered_when_nginx_is_asked_to_quit(own: EdgeWorld) -> None:
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await answer.wait()
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, asyncio.TaskGroup() as group:
+        await own.put(SHOP, service("web"), endpoint_slice("web", "127.0.0.1", port=server.sockets[0].getsockname()[1]))
+        visit = group.create_task(own.ask("shop.example"))
+        await asked.wait()
+        stopping = group.create_task(own.nginx.stop(SOON, signal.SIGQUIT))
+        await wait_until(lambda: _refuses(own.port), within=SOON)
+        answer.set()
+        assert (await visit).status == 204
+        assert await stopping, "it ended by itself"
+
+
+async def test_https_is_answered_with_the_default_certificate_and_serves_the_same_routes(own: EdgeWorld) -> None:
+    await shop(own)
+    context = ssl.create_default_context(cafile=str(own.settings.state / "default.crt"))
+    context.check_hostname = False
+    answer = await ask(own.settings.https_port, "shop.example", tls=context)
+    assert answer.by == "web"
+    assert answer.seen["headers"]["x-forwarded-proto"] == "https"
+    key = own.settings.state / "default.key"
+    assert key.stat().st_mode & 0o077 == 0, "the key is for nginx alone"
+
+
+async def test_a_configuration_that_nginx_does_not_take_is_refused_with_its_words_and_the_old_one_stays(own: EdgeWorld) -> None:
+    await shop(own)
+    program = shutil.which("nginx") or "/usr/sbin/nginx"
+    conf = own.settings.state / "nginx.conf"
+    before = conf.read_bytes()
+    bad = replace(own.settings.edge(), modules=(*own.settings.edge().modules, "/nowhere/ngx_http_missing_module.so"))
+    with pytest.raises(nginx.BadConfigurationError, match="ngx_http_missing_module"):
+        await nginx.install(bad, program)
+    assert conf.read_bytes() == before
+    assert (await own.ask("shop.example")).by == "web"
+
+
+async def test_another_configuration_is_one_reload_that_costs_no_request_and_no_route(own: EdgeWorld) -> None:
+    await shop(own)
+    other = replace(own.settings.edge(), worker_connections=512)
+    async with visitors(own, "shop.example", count=2) as seen:
+        instance = (await own.admin.status()).instance
+        fingerprint = await nginx.install(other, shutil.which("nginx") or "/usr/sbin/nginx")
+        before = metrics.RELOADS.labels("configuration")._value.get()
+        assert own.configuration is not None
+        own.configuration.cancel()  # it would ask for the old one again
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(nginx.keep(own.admin, fingerprint))
+
+            async def taken() -> bool:
+                return (await own.admin.status()).fingerprint == fingerprint
+
+            await wait_until(taken, within=SOON)
+            keeping.cancel()
+        assert metrics.RELOADS.labels("configuration")._value.get() - before == 1
+        assert (await own.admin.status()).instance == instance, "the tables outlive a reload"
+        await own.put(ingress("more", rule("more.example", "/", "web:80")))
+        assert (await own.ask("more.example")).by == "web"
+    assert set(seen) == {"web"}
+
+
+async def test_a_backend_that_goes_while_a_request_is_on_its_way_is_a_clean_error(own: EdgeWorld) -> None:
+    await shop(own)
+    async with visitors(own, "shop.example") as seen:
+        for _ in range(30):
+            web = endpoint_slice("web", "127.0.0.1", port=1)
+            await own.put({**web, "endpoints": []})
+            await own.remove(SHOP)
+            await own.put(SHOP)
+    assert set(seen) <= {"web", "503", "404", "502"}
+    assert (BACKENDS, "default/web:80") in await own.holds()
+
+
+def _workers(world: EdgeWorld) -> set[int]:
+    children = Path(f"/proc/{world.nginx.pid}/task/{world.nginx.pid}/children").read_text().split()
+    return {int(child) for child in children}
+
+
+def _written() -> float:
+    return sum(metrics.WRITES.labels(table)._value.get() for table in (HOSTS, BACKENDS))
+
+
+async def _instance(world: EdgeWorld) -> str | None:
+    """Which nginx there is; None if there is none."""
+    try:
+        return (await world.admin.status()).instance
+    except AdminError:
+        return None
+
+
+async def _refuses(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return True
+    writer.close()
+    return False
+
+
+async def _restart(world: EdgeWorld) -> None:
+    starts = world.nginx.starts
+    assert world.nginx.pid is not None
+    os.kill(world.nginx.pid, signal.SIGKILL)
+
+    async def back() -> bool:
+        return world.nginx.starts > starts and (await world.ask("nobody.example")).status == 404
+
+    await wait_until(back, within=SOON)
