@@ -141,32 +141,38 @@ class Following(RuleBasedStateMachine):
     def make_the_stream_anew(self) -> None:
         self.stream, self.stale = Stream(self.stream.incarnation + 1), self.at is not None
 
-    @precondition(lambda self: self.at is not None)
     @rule()
     def lose_the_reader(self) -> None:
         self.at, self.asked, self.stale = None, False, False
 
-    @precondition(lambda self: self.at is None)
-    @rule()
-    def open_a_reader(self) -> None:
-        self.act(self.cursor.lost(self.now))
+    @rule(names=st.lists(st.sampled_from(NAMES), min_size=1), seconds=st.sampled_from((1.0, TTL / 2 - 1, TTL)))
+    def miss_deletions(self, names: list[str], seconds: float) -> None:
+        """Nobody reads while objects are deleted, and maybe not before their tombstones are gone as well."""
+        self.lose_the_reader()
+        for name in names:
+            self.write(name, gone=True)
+        self.wait(seconds)
 
-    @precondition(lambda self: self.asked and self.subjects is None)
-    @rule()
-    def list_the_subjects(self) -> None:
-        self.subjects = frozenset(self.stream.held)
+    @rule(steps=st.integers(1, 8), most=st.integers(1, 3))
+    def follow(self, steps: int, most: int) -> None:
+        for _ in range(steps):
+            self.step(most)
 
-    @precondition(lambda self: self.asked and self.subjects is not None)
-    @rule()
-    def list_the_state(self) -> None:
-        assert self.subjects is not None
-        self.act(self.cursor.listed(Listing(str(self.stream.incarnation), self.stream.last, self.subjects)))
+    def step(self, most: int) -> None:
+        """The one thing that a follower does next. A listing takes two steps: the subjects, then the state."""
+        if self.at is None:
+            self.act(self.cursor.lost(self.now))
+        elif self.asked and self.subjects is None:
+            self.subjects = frozenset(self.stream.held)
+        elif self.asked:
+            self.act(self.cursor.listed(Listing(str(self.stream.incarnation), self.stream.last, self.subjects or ())))
+        elif self.stale:
+            self.lose_the_reader()
+        else:
+            self.read(self.at, most)
 
-    @precondition(lambda self: self.at is not None and not self.asked and not self.stale)
-    @rule(most=st.integers(1, 3))
-    def read(self, most: int) -> None:
-        assert self.at is not None
-        unread = self.stream.after(self.at)
+    def read(self, at: int, most: int) -> None:
+        unread = self.stream.after(at)
         if batch := unread[:most]:
             self.at = batch[-1].sequence
             self.collected.update(one.subject for one in batch)
@@ -187,19 +193,9 @@ class Following(RuleBasedStateMachine):
         assert self.consumer.updates > 0 or not self.cursor.synced
 
     def teardown(self) -> None:
-        """When all is quiet the copy equals the stream, after a few steps."""
-        if self.stale:
-            self.lose_the_reader()
+        """When all is quiet the copy equals the stream, after a few steps of the follower."""
         for _ in range(40):
-            if self.at is None:
-                self.open_a_reader()
-            elif self.asked:
-                self.list_the_subjects()
-                self.list_the_state()
-            elif self.stream.after(self.at) or self.cursor.phase is not Phase.FOLLOWING:
-                self.read(2)
-            else:
-                break
+            self.step(2)
         assert self.cursor.phase is Phase.FOLLOWING
         assert self.consumer.objects == self.stream.objects
 
@@ -325,6 +321,10 @@ def test_the_gap_is_counted_from_when_the_reader_had_nothing_left() -> None:
     busy.received([note("b", 11)], 5, 40)
     assert quiet.lost(60) == Open(4)
     assert busy.lost(60) == Open(None), "five messages were still to come, and one may have been a tombstone"
+
+
+def test_a_copy_of_nothing_is_continued_too() -> None:
+    assert following(now=40).lost(60) == Open(1)
 
 
 def test_several_losses_in_a_row_do_not_make_the_gap_shorter() -> None:

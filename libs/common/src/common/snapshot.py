@@ -62,7 +62,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """Open a reader (again): after `sequence`, or for the last message of each subject if it is None."""
+    """Open a reader (again): from `sequence` on, or for the last message of each subject if it is None."""
 
     sequence: int | None = None
 
