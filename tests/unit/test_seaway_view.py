@@ -8,7 +8,7 @@ import yaml
 from common.contracts.objects import MODELS, Ingress, Node
 from common.contracts.refs import ResourceVersion
 from common.contracts.state import ObjectApplied
-from seaway.view import Format, age, document, dump, find, named, row, table
+from seaway.view import Format, age, document, dump, dump_change, dump_list, find, named, row, table
 
 
 def applied(namespace: str = "shop", name: str = "web") -> ObjectApplied:
@@ -45,9 +45,13 @@ def test_an_object_is_shown_as_a_manifest() -> None:
     shown = document(applied())
     assert (shown["apiVersion"], shown["kind"]) == ("networking.k8s.io/v1", "Ingress")
     assert shown["metadata"] == {"name": "web", "namespace": "shop", "resourceVersion": "41"}
-    assert json.loads(dump([shown], Format.JSON)) == shown
-    assert list(yaml.safe_load_all(dump([shown, shown], Format.YAML))) == [shown, shown]
-    assert json.loads(dump([shown, shown], Format.JSON))["items"] == [shown, shown]
+    assert json.loads(dump(shown, Format.JSON)) == yaml.safe_load(dump(shown, Format.YAML)) == shown
+    for count in (0, 1, 2):
+        assert list(yaml.safe_load_all(dump_list([shown] * count, Format.YAML))) == [shown] * count
+        assert json.loads(dump_list([shown] * count, Format.JSON))["items"] == [shown] * count
+    stream = [dump_change("APPLIED", shown, form) for form in (Format.JSON, Format.YAML)]
+    assert json.loads(stream[0]) == yaml.safe_load(stream[1]) == {"type": "APPLIED", "object": shown}
+    assert "\n" not in stream[0]
 
 
 @pytest.mark.parametrize("name", ["ingresses", "ingress", "Ingress", "ingresses.networking.k8s.io"])

@@ -13,7 +13,7 @@ from common.contracts.refs import Resource
 from common.contracts.state import ObjectApplied, ObjectDeleted
 from seaway import events, replica
 from seaway.local import operator
-from seaway.view import COLUMNS, Format, document, dump, find, named, row, table
+from seaway.view import COLUMNS, Format, document, dump, dump_change, dump_list, find, identity, named, row, table
 
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of the Seaway on this machine (or SEAWAY_DATA).")]
 Nats = Annotated[
@@ -105,7 +105,7 @@ async def _list(settings: BusSettings, resource: str, namespace: str, output: Fo
     if output is Format.TABLE:
         typer.echo(table(row(message, seen.stored, replica.now()) for seen, message in applied))
     else:
-        typer.echo(dump([document(message) for _, message in applied], output))
+        typer.echo(dump_list([document(message) for _, message in applied], output))
 
 
 async def _watch(settings: BusSettings, resource: str, namespace: str, output: Format) -> None:
@@ -122,12 +122,17 @@ async def _watch(settings: BusSettings, resource: str, namespace: str, output: F
 
 
 def _change(seen: replica.Seen, output: Format) -> str:
-    if isinstance(seen.message, ObjectApplied):
-        if output is Format.TABLE:
-            return "   ".join(("applied", *row(seen.message, seen.stored, replica.now())))
-        return dump([document(seen.message)], output) + ("\n---" if output is Format.YAML else "")
-    what = "deleted" if isinstance(seen.message, ObjectDeleted) else f"unreadable: {seen.error}"
-    return f"{what}   {seen.ref.resource}   {seen.ref.namespace or '-'}   {seen.ref.name}"
+    message = seen.message
+    if output is Format.TABLE:
+        if isinstance(message, ObjectApplied):
+            return "   ".join(("applied", *row(message, seen.stored, replica.now())))
+        what = "deleted" if isinstance(message, ObjectDeleted) else f"unreadable: {seen.error}"
+        return f"{what}   {seen.ref.resource}   {seen.ref.namespace or '-'}   {seen.ref.name}"
+    if isinstance(message, ObjectApplied):
+        return dump_change("APPLIED", document(message), output)
+    if isinstance(message, ObjectDeleted):
+        return dump_change("DELETED", identity(seen.ref, str(message.version)), output)
+    return dump_change("ERROR", identity(seen.ref, "") | {"message": seen.error}, output)
 
 
 async def _get(settings: BusSettings, resource: str, namespace: str, name: str, output: Format) -> None:
@@ -146,7 +151,7 @@ async def _get(settings: BusSettings, resource: str, namespace: str, name: str, 
     if output is Format.TABLE:
         typer.echo(table([row(seen.message, seen.stored, replica.now())]))
     else:
-        typer.echo(dump([document(seen.message)], output))
+        typer.echo(dump(document(seen.message), output))
 
 
 async def _events(settings: BusSettings, *, watch: bool) -> None:

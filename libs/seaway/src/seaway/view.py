@@ -61,12 +61,32 @@ def document(message: ObjectApplied) -> dict[str, Any]:
     return {**head, "metadata": {**metadata, "resourceVersion": str(message.version)}, **data}
 
 
-def dump(documents: Sequence[Mapping[str, Any]], form: Format) -> str:
-    """Whole objects: one as itself, several as a `List` (JSON) or as a stream of documents (YAML)."""
+def dump(document: Mapping[str, Any], form: Format) -> str:
+    """One whole object."""
     if form is Format.JSON:
-        whole = documents[0] if len(documents) == 1 else {"apiVersion": "v1", "kind": "List", "items": list(documents)}
-        return json.dumps(whole, indent=2, ensure_ascii=False)
+        return json.dumps(document, indent=2, ensure_ascii=False)
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True).rstrip("\n")
+
+
+def dump_list(documents: Sequence[Mapping[str, Any]], form: Format) -> str:
+    """Whole objects, however many: a `List` as kubectl writes it (JSON), or a stream of documents (YAML)."""
+    if form is Format.JSON:
+        return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)}, indent=2, ensure_ascii=False)
     return yaml.safe_dump_all([dict(document) for document in documents], sort_keys=False, allow_unicode=True).rstrip("\n")
+
+
+def dump_change(kind: str, document: Mapping[str, Any], form: Format) -> str:
+    """What happened to an object, as a watch of the API server writes it: JSON on a line of its own, or a document of a YAML stream."""
+    change = {"type": kind, "object": document}
+    if form is Format.JSON:
+        return json.dumps(change, ensure_ascii=False)
+    return yaml.safe_dump(change, sort_keys=False, allow_unicode=True, explicit_start=True).rstrip("\n")
+
+
+def identity(seen: ObjectRef, version: str) -> dict[str, Any]:
+    """What is known of a deleted object."""
+    resource = {"group": seen.resource.group, "resource": seen.resource.plural}
+    return {**resource, "metadata": {"namespace": seen.namespace, "name": seen.name, "resourceVersion": version}}
 
 
 def find(name: str, known: Iterable[Resource]) -> Resource | None:
