@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import structlog
 
@@ -31,6 +31,7 @@ _SETTLED: Final = 10.0  # seconds after which a program that ends is not one tha
 _LONGEST_LINE: Final = 16 * 1024
 _LAST_WORDS: Final = 20
 _CHUNK: Final = 64 * 1024
+_LAST_LINES: Final = 0.2  # seconds for what a program that ended has said and nobody has read
 
 log = structlog.get_logger(__name__)
 
@@ -111,6 +112,7 @@ class Child:
         self.starts = 0
         self.last_code: int | None = None
         self.words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._program = command[0]
         self._command = [*_ends_with_us(), *command]
         self._environment = environment
         self._prepare = prepare
@@ -139,7 +141,7 @@ class Child:
                     self._ended(self)
                     await self._pause(self._restarts.delay(attempt, random.random()))  # noqa: S311 jitter
         finally:
-            self._signal(signal.SIGKILL)
+            self._kill()
 
     def reload(self, number: signal.Signals = signal.SIGHUP) -> None:
         """Tells the program to read its configuration again."""
@@ -156,8 +158,7 @@ class Child:
             async with asyncio.timeout(grace):
                 await process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            self._kill()
             await process.wait()
             return False
         return True
@@ -168,26 +169,45 @@ class Child:
                 await self._ending.wait()
 
     async def _once(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self._environment,
-            process_group=0,
-        )
-        self._process = process
-        self.starts += 1
-        async with asyncio.TaskGroup() as group:
-            relay = group.create_task(self._relay(process.stdout), name=f"{self.name}-output")
-            self.last_code = await process.wait()
-            # Its own children may hold the pipe open for longer than it lives.
-            await asyncio.wait({relay}, timeout=0.2)
-            relay.cancel()
+        self._find()
+        ours, theirs = os.pipe()
+        with os.fdopen(ours, "rb", buffering=0) as output:
+            try:
+                # With a pipe of asyncio's own, `wait` would wait for all that hold it, the program's own children among them.
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=theirs,
+                    stderr=asyncio.subprocess.STDOUT,
+                    env=self._environment,
+                    process_group=0,
+                )
+            finally:
+                os.close(theirs)
+            self._process = process
+            self.starts += 1
+            async with asyncio.TaskGroup() as group:
+                relay = group.create_task(self._relay(output), name=f"{self.name}-output")
+                self.last_code = await process.wait()
+                await asyncio.wait({relay}, timeout=_LAST_LINES)
+                relay.cancel()
 
-    async def _relay(self, stream: asyncio.StreamReader | None) -> None:
+    def _find(self) -> None:
+        """Who starts the program for us would only say that it ended."""
+        if shutil.which(self._program, path=(self._environment or os.environ).get("PATH")) is None:
+            raise FileNotFoundError(f"there is no program {self._program}")
+
+    async def _relay(self, output: IO[bytes]) -> None:
+        stream = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), output)
+        try:
+            await self._hear_all(stream)
+        finally:
+            transport.close()
+
+    async def _hear_all(self, stream: asyncio.StreamReader) -> None:
         rest = b""
-        while stream is not None and (data := await stream.read(_CHUNK)):
+        while data := await stream.read(_CHUNK):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._heard(line)
@@ -206,6 +226,12 @@ class Child:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
+
+    def _kill(self) -> None:
+        """Ends the program and what it started: the workers of a killed server would go on without it."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def _ends_with_us() -> list[str]:
