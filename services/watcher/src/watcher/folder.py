@@ -6,7 +6,7 @@ Each look yields the whole state: what a file defined before it broke stays in f
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,11 +14,14 @@ from typing import Final
 import structlog
 from watchfiles import awatch
 
-from common.contracts.objects import Projection
+from common.contracts.objects import MODELS, Projection
 from common.contracts.problems import Problem
 from common.contracts.refs import ResourceVersion
+from common.runtime.app import Fatal
 from watcher.manifests import SUFFIXES, Broken, File, merge, parse, problem
 from watcher.model import Faults, Listed, Observation
+from watcher.office import Source, Sources
+from watcher.settings import Settings
 
 QUIET: Final = 10  # milliseconds without a change, after which a burst of changes counts as over
 LONGEST: Final = 40  # milliseconds after which a burst is looked at although it goes on
@@ -34,6 +37,20 @@ class _Seen:
     signature: tuple[int, int, int]
     good: File | None
     problem: Problem | None
+
+
+def folder(settings: Settings) -> Sources:
+    """The manifests of a folder. Raises Fatal if there is no such folder."""
+    directory = settings.manifests
+    if directory is None or not directory.is_dir():
+        raise Fatal(f"--manifests {directory}: there is no such folder; make it, or name one that holds manifests")
+    wanted = set(settings.resources)
+    models = tuple(model for model in MODELS if str(model.resource) in wanted)
+
+    def sources() -> Sequence[Source]:
+        return [Folder(directory, models)]
+
+    return sources
 
 
 class Folder:

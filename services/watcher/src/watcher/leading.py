@@ -21,9 +21,9 @@ from common.kube.lease import LEASES, Candidate, LeaseLost, unique_identity
 from common.kube.session import KubeSession
 from common.runtime.app import App, Fatal, Stage
 from common.runtime.reports import Reports
+from watcher.cluster import cluster, models
 from watcher.office import Office
 from watcher.settings import Settings
-from watcher.sources import cluster, models
 
 BACKOFF: Final = Backoff(first=0.2, most=5)
 

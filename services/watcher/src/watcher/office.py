@@ -71,7 +71,7 @@ class Office:
             return "the replica on the bus is not known yet"
         blocked = self._blocked_for()
         if blocked > _PATIENCE and self._publisher.blocked is not None:
-            return f"the bus has taken nothing for {blocked:.0f} s: {self._publisher.blocked.reason}"
+            return f"the bus does not take what is published: {self._publisher.blocked.reason}"
         return next((source.trouble for source in self._running if source.trouble is not None), None)
 
     @property
