@@ -100,7 +100,7 @@ def markers_and_facts() -> str:
         ("Fact: rejected", "evt.v1.<cluster>.<service>.rejected", Rejected),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
     ]
-    shown = {Fact, ObjectName, *(model for _, _, model in parts)}
+    shown: set[type[BaseModel]] = {Fact, ObjectName, *(model for _, _, model in parts)}
     missing = {model.__name__ for model in Fact.__subclasses__()} - {model.__name__ for model in shown}
     if missing:
         raise SystemExit(f"scripts/docs.py does not show the facts {', '.join(sorted(missing))}; add them")

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from common.backoff import Backoff
-from common.codec import digest, encode
+from common.codec import digest as digest_of
+from common.codec import encode
 from common.contracts.objects import BY_KIND, Projection
 from common.contracts.refs import ResourceVersion
 from common.contracts.state import ObjectApplied, ObjectDeleted, applied_event, deleted_event
@@ -30,6 +31,7 @@ from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.plan import Entry, digest
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
 
@@ -136,7 +138,6 @@ class EdgeWorld:
         self.journal = Journal(settings.state / "journal")
         self.applier = Applier(admin, self.journal, self.wanted.entries)
         self.configuration: asyncio.Task[None] | None = None
-        self.configuration: asyncio.Task[None] | None = None
         self._stack = stack
         self._sequence = 0
 
@@ -172,9 +173,13 @@ class EdgeWorld:
         ports = {service: await self._stack.enter_async_context(backend(service)) for service in services}
         return [endpoint_slice(service, "127.0.0.1", port=port) for service, port in ports.items()]
 
-    async def holds(self) -> Raw:
+    async def holds(self) -> dict[Entry, str]:
         """All entries of nginx, by their digests."""
-        return dict((await self.admin.digest())[1])
+        return (await self.admin.digest())[1]
+
+    def should_hold(self) -> dict[Entry, str]:
+        """The digests that nginx should have."""
+        return {entry: str(digest(value)) for entry, value in self.wanted.entries.items()}
 
     def _message(self, raw: Raw, *, gone: bool = False) -> Any:
         self._sequence += 1
@@ -200,7 +205,7 @@ def message(raw: Raw, sequence: int, *, gone: bool = False) -> Stored:
     event = (
         deleted_event(ObjectDeleted(projected.ref, "u", version), source="/test", time=NOW)
         if gone
-        else applied_event(ObjectApplied(projected, version, digest(projected.to_data())), source="/test", time=NOW)
+        else applied_event(ObjectApplied(projected, version, digest_of(projected.to_data())), source="/test", time=NOW)
     )
     encoded = encode(event)
     return Stored(state_subject("local", projected.ref), encoded.headers, encoded.body, sequence, gone)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,12 +93,16 @@ async def test_a_wait_for_a_configuration_ends_when_told_to(runner: Runner) -> N
     assert await runner.ended() == 0
 
 
+def _replaced(runner: Runner, master: int) -> bool:
+    return runner.master not in {0, master}
+
+
 async def test_a_killed_nginx_is_started_again_every_time(runner: Runner) -> None:
     await configured(runner)
     for _ in range(3):
         before = runner.master
         os.kill(before, signal.SIGKILL)
-        await wait_until(lambda before=before: runner.master not in {0, before})
+        await wait_until(partial(_replaced, runner, before))
         await wait_until(runner.answers)
     assert runner.process.returncode is None
 

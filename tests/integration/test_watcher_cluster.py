@@ -340,7 +340,7 @@ async def test_a_bus_that_refuses_is_told_of_and_nothing_is_lost(api: KubeApi, k
         await wait_until(lambda: "seems not to be allowed" in process.log or "ermission" in process.log, within=SOON)
 
         async def complained() -> bool:
-            return "the bus has taken nothing" in (await process.complaint() or "")
+            return "the bus does not take" in (await process.complaint() or "")
 
         await wait_until(complained, within=SOON)
         held = await on_the_bus(nats)

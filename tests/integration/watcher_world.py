@@ -109,9 +109,9 @@ async def watcher(directory: Path, name: str, api: KubeApi, nats: NatsServer, **
         await process.end(signal.SIGKILL)
 
 
-async def messages(nats: NatsServer) -> tuple[Message, ...]:
+async def messages(nats: NatsServer | BusSettings) -> tuple[Message, ...]:
     """All that the stream of state holds."""
-    bus = await connect(BusSettings(url=nats.url, patience=SOON))
+    bus = await connect(nats if isinstance(nats, BusSettings) else BusSettings(url=nats.url, patience=SOON))
     try:
         async with Follower(bus, STATE.name, ("state.v1.>", "sync.v1.>"), name="test") as follower:
             async for update in follower:
@@ -122,7 +122,7 @@ async def messages(nats: NatsServer) -> tuple[Message, ...]:
     raise AssertionError("a follower never ends by itself")
 
 
-async def on_the_bus(nats: NatsServer) -> Content:
+async def on_the_bus(nats: NatsServer | BusSettings) -> Content:
     """The objects of the replica."""
     return dict(_content(await messages(nats)))
 
@@ -153,7 +153,7 @@ async def in_the_cluster(kube: KubeSession) -> Content:
     return content
 
 
-async def become_equal(kube: KubeSession, nats: NatsServer, within: float = SOON) -> None:
+async def become_equal(kube: KubeSession, nats: NatsServer | BusSettings, within: float = SOON) -> None:
     """Waits until the bus holds what the API server holds."""
     last: list[Any] = [{}, {}]
 

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from common.process import Child
+from common.backoff import Backoff
+from common.process import RESTARTS, Child
 from common.runtime import probe
 from common.runtime.signals import asked_to_stop
 from seaway import ground
@@ -27,6 +28,7 @@ _REQUESTS: Final = 3.0  # seconds for requests in progress to be answered at the
 _SERVICES: Final = 4.5  # seconds for the services to end
 _BUS: Final = 2.0  # seconds for the bus to end; with the two above less than ten
 _CONNECT: Final = 1.0  # seconds
+_NGINX: Final = Backoff(first=0.05, most=0.5)  # clients find nobody at home meanwhile, and a start costs little
 
 Say = Callable[[str], None]
 Check = Callable[[], Awaitable[str | None]]  # None for "there", or what is missing
@@ -91,7 +93,7 @@ class Seaway:
         await self._there(tables, partial(_exists, home.edge / "nginx.conf"))
         # A socket whose nginx was killed would be in the way of the next one.
         socket = home.edge / "run/admin.sock"
-        self._launch(edge, prepare=partial(socket.unlink, missing_ok=True))
+        self._launch(edge, prepare=partial(socket.unlink, missing_ok=True), restarts=_NGINX)
         await self._there(edge, partial(_exists, socket))
         for part in (source, tables):
             await self._missing(part, self._probe(part, "readyz"))
@@ -107,7 +109,7 @@ class Seaway:
         if bus is not None:
             await bus.stop(_BUS)
 
-    def _launch(self, part: Part, prepare: Callable[[], None] = lambda: None) -> None:
+    def _launch(self, part: Part, prepare: Callable[[], None] = lambda: None, restarts: Backoff = RESTARTS) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SEAWAY_")}
         child = Child(
             part.name,
@@ -116,6 +118,7 @@ class Seaway:
             prepare=prepare,
             hear=partial(self._heard, part.name),
             ended=self._ended,
+            restarts=restarts,
         )
         self._children[part.name] = child
         self._group.create_task(child.run(), name=part.name)
