@@ -39,7 +39,7 @@ class BusSettings(BaseModel):
         for server in url.split(","):
             parts = urlsplit(server.strip())
             if parts.scheme not in {"nats", "tls"} or not parts.hostname:
-                raise ValueError(f"{server.strip()!r} is not nats://host:port")
+                raise ValueError("each server of the bus must be nats://host:port")
             if parts.username or parts.password:
                 raise ValueError("the address of the bus must not hold credentials; give them as nkey_file or creds_file")
         return url

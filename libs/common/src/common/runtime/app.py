@@ -9,8 +9,8 @@
         app.at_stop(Stage.FLUSH, "publisher", publisher.flush)
 
 `compose` wires the parts and returns; the service then runs until a signal comes or a task ends with an exception. At the end the stages
-run in their order, each entry with what is left of the deadline; an entry that does not finish is named in the log, and the exit code
-is 1. A second signal ends the process at once.
+run in their order, each entry with what is left of the deadline; an entry that does not finish or fails is named in the log, the others
+are done all the same, and the exit code is 1. A second signal ends the process at once.
 
     Fatal      why a service cannot go on, as a sentence for people: no traceback
 """
@@ -20,7 +20,7 @@ import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
@@ -28,6 +28,7 @@ from common.bus.nats import NatsBus, connect
 from common.bus.protocol import BusError
 from common.runtime import logging
 from common.runtime.health import Health
+from common.runtime.lastresort import LastResort
 from common.runtime.settings import ServiceSettings, load
 from common.runtime.signals import asked_to_stop
 
@@ -35,6 +36,8 @@ S = TypeVar("S", bound=ServiceSettings)
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
+
+_OVERTIME: Final = 2.0  # seconds after the deadline for what has no stage: tasks that were cancelled, probes in progress
 
 
 class Fatal(Exception):
@@ -61,6 +64,7 @@ class App(Generic[S]):
         self._stack = stack
         self._tasks: list[asyncio.Task[None]] = []
         self._stages: list[tuple[Stage, str, Callable[[], Awaitable[None]]]] = []
+        self._failures: list[Exception] = []
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs `work` until the service ends; an exception in it ends the service."""
@@ -85,22 +89,28 @@ class App(Generic[S]):
         return bus
 
     async def stop(self) -> bool:
-        """Runs the stages; the tasks end before the last one. Whether everything was done in time."""
+        """Runs the stages; the tasks end before the last one. Whether everything was done in time. Raises what they raised."""
         ends = asyncio.get_running_loop().time() + self.settings.shutdown_deadline
         stages = sorted(self._stages, key=lambda entry: entry[0])
         working = await self._do([entry for entry in stages if entry[0] < Stage.CLOSE], ends)
         tasks = await self._cancel(ends)
-        return await self._do([entry for entry in stages if entry[0] is Stage.CLOSE], ends) and working and tasks
+        closed = await self._do([entry for entry in stages if entry[0] is Stage.CLOSE], ends)
+        if self._failures:
+            raise ExceptionGroup("the end of the service", self._failures)
+        return working and tasks and closed
 
     async def _do(self, stages: Sequence[tuple[Stage, str, Callable[[], Awaitable[None]]]], ends: float) -> bool:
         done = True
         for stage, name, work in stages:
-            try:
-                async with asyncio.timeout(max(0.1, ends - asyncio.get_running_loop().time())):
-                    await work()
-            except TimeoutError:
+            # Not waited for within a timeout: work that heeds no cancellation would outlast it.
+            task = asyncio.ensure_future(work())
+            await asyncio.wait({task}, timeout=max(0.1, ends - asyncio.get_running_loop().time()))
+            if not task.done() or task.cancelled() or isinstance(task.exception(), TimeoutError):
                 done = False
+                task.cancel()
                 self._hung(stage.name.lower(), name)
+            elif isinstance(error := task.exception(), Exception):
+                self._failures.append(error)
         return done
 
     async def _cancel(self, ends: float) -> bool:
@@ -120,20 +130,28 @@ def run(service: str, kind: type[S], compose: Callable[[App[S]], Awaitable[None]
     """Runs a service to its end and exits: 0 after a signal, 1 otherwise, 2 for wrong settings."""
     settings = load(kind, service, sys.argv[1:])
     logging.configure(service, settings)
-    sys.exit(asyncio.run(_serve(service, settings, compose)))
+    last_resort = LastResort(settings.shutdown_deadline + _OVERTIME)
+    try:
+        code = asyncio.run(_serve(service, settings, compose, last_resort))
+    finally:
+        last_resort.over()
+    sys.exit(code)
 
 
-async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitable[None]]) -> int:
+async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitable[None]], last_resort: LastResort) -> int:
     stopping = asked_to_stop()
     done = True
     try:
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             app = App(service, settings, group, stack)
-            async with app.health.served(settings.probes) as address:
-                log.info("service.started", instance=settings.instance, cluster=settings.cluster, probes=address)
+            address = await _probes(app)
+            log.info("service.started", instance=settings.instance, cluster=settings.cluster, probes=address)
+            try:
                 await _until(stopping, compose(app))
-                log.info("service.stopping")
-                done = await app.stop()
+            finally:
+                last_resort.begin()
+            log.info("service.stopping")
+            done = await app.stop()
     except* (Fatal, BusError) as errors:
         done = False
         for error in _leaves(errors):
@@ -144,6 +162,13 @@ async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitabl
             log.error("service.crashed", error=repr(error), exc_info=error)
     log.info("service.stopped")
     return 0 if done else 1
+
+
+async def _probes(app: App[S]) -> str:
+    try:
+        return await app.enter(app.health.served(app.settings.probes))
+    except OSError as error:
+        raise Fatal(f"probes cannot be served at {app.settings.probes}: {error.strerror}; choose another --probes") from None
 
 
 async def _until(stopping: asyncio.Event, composing: Awaitable[None]) -> None:

@@ -6,12 +6,13 @@ one sentence a field, and exit code 2.
 """
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from common.bus.settings import BusSettings
@@ -19,6 +20,8 @@ from common.bus.settings import BusSettings
 PREFIX: Final = "SEAWAY_"
 # Set by the command `seaway` and by Kubernetes for us; no service's knob.
 _ALIEN: Final = frozenset({"SEAWAY_DATA"})
+_ADDRESS: Final = re.compile(r"unix:.+|(\[[0-9A-Fa-f:.]+\]|[^:\s]+):[0-9]{1,5}")
+_CREDENTIALS: Final = re.compile(r".*@", re.DOTALL)
 
 
 class ServiceSettings(BaseSettings):
@@ -57,6 +60,13 @@ class ServiceSettings(BaseSettings):
         10, gt=0, description="Seconds for an orderly end; what is not done then is named and dropped."
     )
 
+    @field_validator("probes")
+    @classmethod
+    def _an_address(cls, probes: str) -> str:
+        if _ADDRESS.fullmatch(probes) is None:
+            raise ValueError("this is not HOST:PORT or unix:PATH")
+        return probes
+
 
 S = TypeVar("S", bound=ServiceSettings)
 
@@ -83,12 +93,15 @@ def complaints(program: str, error: ValidationError | SettingsError) -> Iterator
         path = [str(part) for part in one["loc"]]
         flag = "--" + ".".join(part.replace("_", "-") for part in path)
         variable = PREFIX + "__".join(path).upper()
-        given = "" if one["type"] == "missing" else f" is {one['input']!r:.80}:"
-        yield (
-            f"{program}: {flag} ({variable}){given} {one['msg'][:1].lower()}{one['msg'][1:]}"
-            if path
-            else f"{program}: {one['msg']}"
-        )
+        given = "" if one["type"] == "missing" else f" is {_shown(one['input'])}:"
+        message = one["msg"].removeprefix("Value error, ")
+        yield f"{program}: {flag} ({variable}){given} {message[:1].lower()}{message[1:]}" if path else f"{program}: {message}"
+
+
+def _shown(value: object) -> str:
+    """A value for people's eyes, without the credentials that somebody put before the host of an address."""
+    shown = _CREDENTIALS.sub("***@", value) if isinstance(value, str) else value
+    return f"{shown!r:.80}"
 
 
 def unknown(kind: type[ServiceSettings], environment: Mapping[str, str]) -> list[str]:
