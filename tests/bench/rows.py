@@ -38,13 +38,18 @@ class Row:
 
     def as_dict(self) -> dict[str, Any]:
         """The row as it is kept."""
-        return {**asdict(self), "ratio": self.ratio, "ok": self.ok}
+        kept = asdict(self) | {"ratio": self.ratio, "ok": self.ok, "goal": self._goal}
+        del kept["of_ratio"]
+        return kept
 
     def cells(self) -> tuple[str, ...]:
         """The row as it is shown."""
         ok = {None: "", True: "yes", False: "NO"}[self.ok]
-        goal = f"{self.goal}{' ratio' if self.of_ratio else ''}" if self.goal else ""
-        return (self.name, _number(self.value), self.unit, self.peer, _number(self.peer_value), _number(self.ratio), goal, ok)
+        return (self.name, _number(self.value), self.unit, self.peer, _number(self.peer_value), _number(self.ratio), self._goal, ok)
+
+    @property
+    def _goal(self) -> str:
+        return f"ratio {self.goal}" if self.goal and self.of_ratio else self.goal
 
 
 def percentile(values: Iterable[float], share: float) -> float:
@@ -54,7 +59,13 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 
 def latency_rows(
-    name: str, seconds: Sequence[float], *, p50: float | None = None, p99: float | None = None, **peer: Any
+    name: str,
+    seconds: Sequence[float],
+    *,
+    p50: float | None = None,
+    p99: float | None = None,
+    peer: str = "",
+    peer_seconds: Sequence[float] = (),
 ) -> list[Row]:
     """Median and 99th percentile in milliseconds, with goals in milliseconds."""
     return [
@@ -63,8 +74,8 @@ def latency_rows(
             value=percentile(seconds, share) * 1000,
             unit="ms",
             goal=f"<= {goal:g}" if goal else "",
-            peer=peer.get("peer", ""),
-            peer_value=percentile(peer["peer_seconds"], share) * 1000 if peer.get("peer_seconds") else None,
+            peer=peer,
+            peer_value=percentile(peer_seconds, share) * 1000 if peer_seconds else None,
         )
         for label, share, goal in (("p50", 0.5, p50), ("p99", 0.99, p99))
     ]

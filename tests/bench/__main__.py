@@ -1,0 +1,65 @@
+"""Runs benches, shows their rows as a table and keeps them in `.run/bench.json`. See the package."""
+
+import argparse
+import asyncio
+import importlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.runtime.logging import quiet
+from seaway.view import table
+from tests.bench.effort import FULL, TINY, CannotRun, Effort
+from tests.bench.rows import COLUMNS, Row
+
+HERE = Path(__file__).parent
+KEPT = HERE.parents[1] / ".run" / "bench.json"
+
+
+def benches() -> list[str]:
+    """The names of all benches."""
+    return sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+
+
+async def run(names: Sequence[str], effort: Effort) -> tuple[list[Row], list[str]]:
+    """The rows of these benches, and why some could not run."""
+    rows: list[Row] = []
+    failures: list[str] = []
+    for name in names:
+        module = importlib.import_module(f"tests.bench.bench_{name}")
+        print(f"{name}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
+        began = time.monotonic()
+        try:
+            rows += await module.bench(effort)
+        except CannotRun as error:
+            failures.append(f"{name}: {error}")
+        print(f"{name}: {time.monotonic() - began:.0f} s\n", flush=True)
+    return rows, failures
+
+
+def main() -> int:
+    """0 if every goal was met, 1 if one was missed or a bench could not run."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure Seaway against peers and physical limits.")
+    parser.add_argument("bench", nargs="*", metavar="BENCH", help=f"which of {', '.join(benches())}; without one, all")
+    parser.add_argument("--tiny", action="store_true", help="only see whether the benches work; the figures mean nothing")
+    given = parser.parse_args()
+    unknown = sorted(set(given.bench) - set(benches()))
+    if unknown:
+        parser.error(f"there is no bench {', '.join(unknown)}; there are {', '.join(benches())}")
+    quiet()
+    rows, failures = asyncio.run(run(given.bench or benches(), TINY if given.tiny else FULL))
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps([row.as_dict() for row in rows], indent=2) + "\n")
+    print(table((row.cells() for row in rows), COLUMNS))
+    for failure in failures:
+        print(f"bench: {failure}", file=sys.stderr)
+    missed = [row.name for row in rows if row.ok is False]
+    if missed and not given.tiny:
+        print(f"bench: missed: {', '.join(missed)}", file=sys.stderr)
+    return int(bool(failures or (missed and not given.tiny)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
