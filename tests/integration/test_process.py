@@ -235,10 +235,11 @@ async def test_the_last_words_of_a_child_are_kept_and_no_more() -> None:
 
 async def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
     heard: list[str] = []
-    child = Child("babbler", shell("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo end; sleep 600"), hear=heard.append)
+    child = Child("babbler", shell("seq -s , 1 200000; echo end; sleep 600"), hear=heard.append)
     async with running(child):
         await wait_until(lambda: "end" in heard)
     assert max(map(len, heard)) <= 16 * 1024
+    assert [text.startswith("1,2,3,") for text in heard].count(True) == 1, "what was told is not kept"
 
 
 async def test_a_childs_own_children_do_not_keep_it_from_being_started_again(tmp_path: Path) -> None:

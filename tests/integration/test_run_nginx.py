@@ -3,13 +3,13 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.conftest import needs
 from tests.packaging import ROOT
 
 from common.testing import wait_until
@@ -20,7 +20,7 @@ from nginx_config_renderer.settings import Settings
 
 SCRIPT = ROOT / "services/nginx-config-renderer/run-nginx.sh"
 pytestmark = [
-    pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is missing: python3 scripts/setup.py edge"),
+    needs("nginx"),
     pytest.mark.skipif(
         not Path("/usr/lib/nginx/modules/ngx_http_lua_module.so").exists(), reason="nginx has no Lua: python3 scripts/setup.py edge"
     ),
