@@ -1,0 +1,117 @@
+"""Requests per second and their latency, against bare nginx with a static configuration and against Traefik.
+
+One worker each, 64 connections that are kept, every site in turn. The runs of the edges are interleaved, and the median of each counts,
+since a machine is not equally fast from one second to the next. Bare nginx is the limit; ingress-nginx reaches 0.61 of it.
+"""
+
+import asyncio
+import re
+import statistics
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tests.bench.edges import Edge, bare_nginx, seaway, traefik
+from tests.bench.effort import Effort, program
+from tests.bench.rows import Row
+from tests.bench.world import World, host, world
+
+CONNECTIONS: Final = 64
+GOAL: Final = ">= 0.61"  # of bare nginx: what ingress-nginx 1.15 reached on the same kind of machine
+
+# Which site is asked next; every request is made before the run begins, so that the generator costs little.
+_SCRIPT: Final = """
+local hosts, requests, at = {%s}, {}, 0
+function init()
+    for number, host in ipairs(hosts) do
+        requests[number] = wrk.format("GET", "/", {["Host"] = host})
+    end
+end
+function request()
+    at = at %% #requests + 1
+    return requests[at]
+end
+"""
+_UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(slots=True)
+class Load:
+    """What one edge did: requests per second of each run, and the 99th percentile of their latency in milliseconds."""
+
+    edge: Edge
+    rates: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+
+async def bench(effort: Effort) -> list[Row]:
+    """Few sites, then many."""
+    wrk = program("wrk", "apt-get install wrk")
+    made: list[Row] = []
+    async with world(effort.sites) as place:
+        made += await measure(wrk, place, effort)
+        await place.grow(effort.many_sites)
+        made += await measure(wrk, place, effort)
+    return made
+
+
+async def measure(wrk: str, place: World, effort: Effort) -> list[Row]:
+    """Our figures beside each peer's, for the sites that are there."""
+    async with AsyncExitStack() as stack:
+        edges = [await stack.enter_async_context(make(place)) for make in (seaway, bare_nginx, traefik)]
+        script = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seaway-bench-wrk-"))) / "sites.lua"
+        script.write_text(_SCRIPT % ", ".join(f'"{host(site)}"' for site in place.sites))
+        loads = [Load(edge) for edge in edges]
+        for _ in range(effort.runs):
+            for load in loads:
+                rate, latency = await _run(wrk, load.edge, script, effort.seconds)
+                load.rates.append(rate)
+                load.latencies.append(latency)
+    return rows(f"{len(place.sites)} sites", loads[0], loads[1:])
+
+
+def rows(name: str, ours: Load, peers: Sequence[Load]) -> list[Row]:
+    """Rates and latencies of one number of sites. The first peer is the limit."""
+    made: list[Row] = []
+    for peer in peers:
+        limit = peer is peers[0]
+        made.append(
+            Row(
+                name=f"requests, {name}",
+                value=statistics.median(ours.rates),
+                unit="1/s",
+                peer=peer.edge.name,
+                peer_value=statistics.median(peer.rates),
+                goal=GOAL if limit else "",
+                of_ratio=limit,
+            )
+        )
+        made.append(
+            Row(
+                name=f"request latency, {name}, p99",
+                value=statistics.median(ours.latencies),
+                unit="ms",
+                peer=peer.edge.name,
+                peer_value=statistics.median(peer.latencies),
+            )
+        )
+    return made
+
+
+async def _run(wrk: str, edge: Edge, script: Path, seconds: int) -> tuple[float, float]:
+    """One run of the load generator. Raises RuntimeError if any answer was not 200."""
+    load = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", f"--script={script}"]
+    process = await asyncio.create_subprocess_exec(wrk, *load, f"http://127.0.0.1:{edge.port}/", stdout=-1, stderr=-1)
+    async with asyncio.timeout(seconds + 30):
+        output, errors = await process.communicate()
+    said = output.decode()
+    if process.returncode or "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"wrk against {edge.name}: {said}{errors.decode()}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    latency = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", said)
+    if rate is None or latency is None:
+        raise RuntimeError(f"wrk against {edge.name} said: {said}")
+    return float(rate[1]), float(latency[1]) * _UNITS[latency[2]]
