@@ -245,7 +245,7 @@ async def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
 async def test_a_childs_own_children_do_not_keep_it_from_being_started_again(tmp_path: Path) -> None:
     """They hold the pipe open, and nobody may wait for its end."""
     noted = tmp_path / "pids"
-    child = Child("forker", shell(f"setsid sleep 600 & echo $! >> {noted}; exit 0"), restarts=QUICK)
+    child = Child("forker", shell(f"setsid sleep 20 & echo $! >> {noted}; exit 0"), restarts=QUICK)
     try:
         async with running(child):
             await wait_until(lambda: child.starts >= 2)
