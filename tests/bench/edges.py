@@ -97,7 +97,7 @@ async def seaway(world: World) -> AsyncIterator[Edge]:
     """Seaway on this machine, as `seaway up` runs it, with one worker of nginx."""
     binary = program("seaway", "make setup")
     port = free_port()
-    with _passable_directory("seaway-bench-seaway-") as directory:
+    with passable_directory("seaway-bench-seaway-") as directory:
         whence = [f"--kubeconfig={world.kubeconfig}", f"--class={CLASS}", f"--controller={CONTROLLER}"]
         where = [f"--http={port}", f"--https={free_port()}", f"--data={directory}/data", "--workers=1"]
         command = [binary, "up", *whence, *where]
@@ -106,7 +106,7 @@ async def seaway(world: World) -> AsyncIterator[Edge]:
 
 
 @contextmanager
-def _passable_directory(prefix: str) -> Iterator[str]:
+def passable_directory(prefix: str) -> Iterator[str]:
     """A directory that nginx, which runs as a user of its own, gets through."""
     with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o711)
