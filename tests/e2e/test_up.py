@@ -210,9 +210,9 @@ async def test_without_a_seaway_a_command_says_how_to_reach_one(tmp_path: Path) 
     assert f"no Seaway runs on this machine with its data in {seaway.data}; start one with `seaway up`" in errors
 
 
-async def refusal(seaway: Up) -> str:
+async def refusal(seaway: Up, **environment: str) -> str:
     """What it says when it ends at once."""
-    await seaway.start()
+    await seaway.start(**environment)
     assert await seaway.ended(SOON) != 0
     assert "Traceback" not in seaway.said
     return " ".join(seaway.said.split())
@@ -221,6 +221,9 @@ async def refusal(seaway: Up) -> str:
 async def test_what_cannot_be_is_refused_with_the_mend(folder: Path, tmp_path: Path) -> None:
     assert "name one source of objects: --manifests DIR or --kubeconfig FILE" in await refusal(Up(tmp_path))
     (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    refused = await refusal(Up(tmp_path / "one"), KUBECONFIG="/nowhere")
+    assert "KUBECONFIG is /nowhere, and there is no such file; name one, or use --kubeconfig FILE" in refused
     assert "'/nowhere' does not exist" in await refusal(Up(tmp_path / "two", "--manifests=/nowhere"))
 
     with closing(socket.socket()) as taken:

@@ -55,9 +55,9 @@ class Up:
         assert self._process is not None
         return self._process.returncode
 
-    async def start(self) -> None:
-        """Starts it, and does not wait."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SEAWAY_", "KUBERNETES_"))}
+    async def start(self, **more: str) -> None:
+        """Starts it, with more in its environment, and does not wait."""
+        environment = more | {name: value for name, value in os.environ.items() if not name.startswith(("SEAWAY_", "KUBE"))}
         with self.output.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment, process_group=0

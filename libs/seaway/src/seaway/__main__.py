@@ -1,6 +1,7 @@
 """The command `seaway`: runs a Seaway on this machine, and asks one that runs."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ def run_up(
         Path | None, typer.Option(help="Serve the manifests in this folder.", exists=True, file_okay=False)
     ] = None,
     kubeconfig: Annotated[
-        Path | None, typer.Option(help="Serve the cluster of this kubeconfig.", exists=True, dir_okay=False)
+        Path | None, typer.Option(help="Serve the cluster of this kubeconfig (or KUBECONFIG).", exists=True, dir_okay=False)
     ] = None,
     http: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP.")] = 80,
     https: Annotated[int, typer.Option(min=0, max=65535, help="Port of HTTPS; 0 is none.")] = 443,
@@ -40,6 +41,7 @@ def run_up(
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the parts say.")] = False,  # noqa: FBT002 typer's way
 ) -> None:
     """Run a Seaway on this machine until Ctrl-C: the bus, the watcher, the renderer and nginx."""
+    kubeconfig = kubeconfig or _kubeconfig_of_environment(manifests)
     if (manifests is None) == (kubeconfig is None):
         typer.echo("seaway: name one source of objects: --manifests DIR or --kubeconfig FILE", err=True)
         raise typer.Exit(2)
@@ -60,6 +62,17 @@ def run_up(
     except CannotStart as error:
         typer.echo(f"seaway: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+def _kubeconfig_of_environment(manifests: Path | None) -> Path | None:
+    """What KUBECONFIG names, where no other source is named."""
+    named = os.environ.get("KUBECONFIG", "")
+    if manifests is not None or not named:
+        return None
+    if not Path(named).is_file():
+        typer.echo(f"seaway: KUBECONFIG is {named}, and there is no such file; name one, or use --kubeconfig FILE", err=True)
+        raise typer.Exit(2)
+    return Path(named)
 
 
 def _warn(text: str) -> None:

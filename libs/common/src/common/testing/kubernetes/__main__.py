@@ -4,9 +4,12 @@ python -m common.testing.kubernetes up       make it, or mend it; says what it d
 python -m common.testing.kubernetes status   what runs
 python -m common.testing.kubernetes down     remove it and everything that it made
 python -m common.testing.kubernetes build    only build the programs, which takes minutes the first time
+
+With KUBECONFIG set there is a cluster already, and `up` makes none.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +29,11 @@ def main() -> int:
     try:
         match chosen.verb:
             case "up":
-                cluster.up()
+                given = os.environ.get("KUBECONFIG", "")
+                if given and Path(given).absolute() != cluster.kubeconfig.absolute():
+                    print(f"cluster: KUBECONFIG names the cluster of {given}, so none is made; with `KUBECONFIG=` one is")
+                else:
+                    cluster.up()
             case "down":
                 cluster.down()
             case "status":
