@@ -102,6 +102,36 @@ class _InterposedReader(Delegate):
         return batch
 
 
+class MadeAnew(Delegate):
+    """The first reader is opened, and what it would deliver is buffered; then `make_anew` runs, and only then is the stream listed."""
+
+    def __init__(self, bus: Bus, make_anew: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(bus)
+        self._make_anew: Callable[[], Awaitable[object]] | None = make_anew
+
+    @asynccontextmanager
+    async def read(self, stream: str, filters: Sequence[str], start: Start, **options: Any) -> AsyncIterator[Reader]:
+        async with self._bus.read(stream, filters, start, **options) as reader:
+            make_anew, self._make_anew = self._make_anew, None
+            if make_anew is None:
+                yield reader
+                return
+            buffered = await reader.batch()
+            await make_anew()
+            yield _BufferedReader(reader, buffered)
+
+
+class _BufferedReader(Delegate):
+    def __init__(self, reader: Any, buffered: Sequence[Message]) -> None:
+        super().__init__(reader)
+        self._buffered = buffered
+
+    async def batch(self) -> Sequence[Message]:
+        buffered, self._buffered = self._buffered, ()
+        later: Sequence[Message] = buffered or await self._bus.batch()  # type: ignore[attr-defined]  # a reader, here
+        return later
+
+
 class Gate(Delegate):
     """No reader can be opened while the gate is shut."""
 

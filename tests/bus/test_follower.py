@@ -13,7 +13,7 @@ from common.bus.protocol import Bus, Message
 from common.snapshot import Replaced
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import EVERYTHING, Gate, Interposed, bury, contents, log_for, put, subject
+from tests.bus.helpers import EVERYTHING, Gate, Interposed, MadeAnew, bury, contents, log_for, put, subject
 
 QUICK = Backoff(first=0.02, most=0.2, factor=2, jitter=0)
 
@@ -236,6 +236,20 @@ async def test_a_stream_made_anew_replaces_the_copy(backend: Backend, log: Bus) 
         for number in range(10):
             await put(log, f"more-{number}", "z")
         await wait_until(lambda: len(copy.contents) == 11)
+
+
+async def test_a_stream_made_anew_while_a_reader_is_opened_is_not_mixed_with_the_old_one(backend: Backend, log: Bus) -> None:
+    for number in range(5):
+        await put(log, number, "old")
+
+    async def make_anew() -> None:
+        await backend.lose("LOG")
+        await log.ensure_stream(log_for(backend.replicas))
+        await put(log, 0, "new")
+
+    async with copying(MadeAnew(log, make_anew)) as (copy, _):
+        await wait_until(lambda: copy.contents == {"0": "new"})
+        assert [contents(update.messages) for update in copy.updates] == [{"0": "new"}]
 
 
 async def test_a_follower_waits_for_a_stream_that_does_not_exist_yet(backend: Backend, bus: Bus) -> None:

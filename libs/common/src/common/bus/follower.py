@@ -24,7 +24,7 @@ import structlog
 
 from common.backoff import Backoff
 from common.bus import metrics
-from common.bus.protocol import Bus, BusError, Message, Reader, Start, StreamMissing
+from common.bus.protocol import Bus, BusError, Message, Reader, Start, StreamMissing, Unavailable
 from common.contracts.state import TOMBSTONE_TTL
 from common.contracts.subjects import SYNC
 from common.snapshot import Changed, Cursor, Listing, Open, Phase, Replaced
@@ -132,11 +132,15 @@ class Follower:
     async def _read(self, opening: Open) -> AsyncGenerator[Update, None]:
         """The updates of one reader. Ends when the cursor asks for another one, raises BusError when the reader is lost."""
         start = Start(opening.sequence)
+        created = (await self._bus.stream_state(self._stream)).created
         async with self._bus.read(self._stream, self._filters, start, name=self.name, headers_only=self._headers_only) as reader:
             self._reader = reader
             try:
                 # Listed after the reader was opened: what comes later is delivered, and what was there before is listed.
-                output: Output = self._cursor.listed(await self._list())
+                listing = await self._list()
+                if listing.created != created:  # what the reader holds may be of the old one
+                    raise Unavailable(f"stream {self._stream} was made anew while a reader was opened")
+                output: Output = self._cursor.listed(listing)
                 while not isinstance(output, Open):
                     if isinstance(output, ListAgain):
                         output = self._cursor.listed(await self._list())
