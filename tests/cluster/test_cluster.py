@@ -109,7 +109,7 @@ def test_pods_reach_the_api_server_by_its_service(cluster: Cluster, namespace: s
 
     # The API server's own answer to whoever does not speak TLS, which is all that this client can do.
     with pytest.raises(KubectlError, match="400 Bad Request"):
-        cluster.kubectl("-n", namespace, "exec", "client", "--", "wget", "-T", "5", "-qO-", "http://kubernetes.default:443/")
+        cluster.kubectl("-n", namespace, "exec", "client", "--", "wget", "-qO-", "http://kubernetes.default:443/")
     trusted = cluster.kubectl(
         "-n", namespace, "exec", "client", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt"
     )

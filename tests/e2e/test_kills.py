@@ -28,6 +28,7 @@ from nginx_config_renderer.plan import digest
 from nginx_config_renderer.wanted import Wanted
 from seaway.local import operator
 from tests.e2e.up_world import SOON, Up, up
+from tests.edge.world import passable
 from tests.integration.watcher_world import become_equal, messages
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -120,8 +121,7 @@ def host(number: int) -> str:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A directory that nginx's user gets through to."""
-    for step in (tmp_path, tmp_path.parent):
-        step.chmod(0o711)
+    passable(tmp_path)
     return tmp_path
 
 

@@ -16,7 +16,7 @@ from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
 from common.testing.ports import free_port
 from tests.e2e.up_world import SOON, Up, remains, up, write
-from tests.edge.world import backend
+from tests.edge.world import backend, passable
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of manifests."""
-    for directory in (tmp_path, *tmp_path.parents):
-        if directory.stat().st_uid == os.geteuid() and str(directory).startswith("/tmp/"):  # noqa: S108 nginx's user must get through
-            directory.chmod(directory.stat().st_mode | 0o011)
+    passable(tmp_path)
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     return manifests
@@ -213,7 +211,11 @@ async def test_without_a_seaway_a_command_says_how_to_reach_one(tmp_path: Path) 
 async def refusal(seaway: Up, **environment: str) -> str:
     """What it says when it ends at once."""
     await seaway.start(**environment)
-    assert await seaway.ended(SOON) != 0
+    try:
+        assert await seaway.ended(SOON) != 0
+    finally:
+        if seaway.code is None:
+            os.kill(seaway.pid, signal.SIGKILL)
     assert "Traceback" not in seaway.said
     return " ".join(seaway.said.split())
 

@@ -110,11 +110,16 @@ def prepare(state: Path) -> None:
     run = state / "run"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.geteuid() == 0:
-        for directory in (state, *state.parents):
-            if directory.stat().st_uid == 0 and str(directory).startswith("/tmp/"):  # noqa: S108 pytest's directories
-                directory.chmod(directory.stat().st_mode | 0o011)
+        passable(state)
         user = pwd.getpwnam("www-data")
         os.chown(run, user.pw_uid, user.pw_gid)
+
+
+def passable(directory: Path) -> None:
+    """Lets nginx's user through to a directory of a test; pytest makes its own for us alone."""
+    for step in (directory, *directory.parents):
+        if step.stat().st_uid == os.geteuid() and step.stat().st_mode & 0o011 != 0o011:
+            step.chmod(step.stat().st_mode | 0o011)
 
 
 def nginx_of(state: Path) -> Child:

@@ -223,16 +223,39 @@ async def test_probes_answer_what_is_missing(tmp_path: Path, kind: str) -> None:
         address = (await one.until("service.started"))["probes"]
         assert await get(address, "/livez") == (200, "ok")
         assert await get(address, "/livez?verbose") == (200, "[+]event-loop ok\nlivez check passed\n")
-        failing = (503, "[-]replica failed: no snapshot yet\n[+]edge ok\nreadyz check failed\n")
+        failing = (503, "[+]running ok\n[-]replica failed: no snapshot yet\n[+]edge ok\nreadyz check failed\n")
         await wait_until(lambda: is_answer(address, "/readyz", failing))
         assert await get(address, "/readyz?verbose") == failing
         (tmp_path / "there").touch()
         assert await get(address, "/readyz") == (200, "ok")
-        assert await get(address, "/readyz?verbose") == (200, "[+]replica ok\n[+]edge ok\nreadyz check passed\n")
+        assert await get(address, "/readyz?verbose") == (200, "[+]running ok\n[+]replica ok\n[+]edge ok\nreadyz check passed\n")
         status, metrics = await get(address, "/metrics")
         assert status == 200
         assert "process_start_time_seconds" in metrics
         assert await one.stopped() == 0
+
+
+async def test_a_service_is_not_ready_before_it_is_whole_nor_while_it_ends(tmp_path: Path) -> None:
+    whole, over = tmp_path / "whole", tmp_path / "over"
+    body = f"""
+        async def there(path):
+            while not path.exists():
+                await asyncio.sleep(0.01)
+
+        app.at_stop(Stage.DRAIN, "work", lambda: there(pathlib.Path({str(over)!r})))
+        await there(pathlib.Path({str(whole)!r}))
+    """
+    async with service(tmp_path, body, SEAWAY_PROBES="127.0.0.1:0") as one:
+        address = (await one.until("service.started"))["probes"]
+        starting = (503, "[-]running failed: still being put together\nreadyz check failed\n")
+        assert await get(address, "/readyz") == starting
+        whole.touch()
+        await wait_until(lambda: is_answer(address, "/readyz", (200, "ok")))
+        one.process.send_signal(signal.SIGTERM)
+        ending = (503, "[-]running failed: ending\nreadyz check failed\n")
+        await wait_until(lambda: is_answer(address, "/readyz", ending))
+        over.touch()
+        assert await one.ended() == 0
 
 
 async def is_answer(address: str, path: str, wanted: tuple[int, str]) -> bool:

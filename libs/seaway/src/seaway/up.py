@@ -130,15 +130,20 @@ class Seaway:
 
     async def _missing(self, part: Part, check: Check) -> None:
         """Waits until nothing is missing; says what is waited for if that takes long, and again when it is another thing."""
-        child, began, told = self._children[part.name], time.monotonic(), ""
+        began, told = time.monotonic(), ""
         while (missing := await check()) is not None:
+            self._check_all()
+            if time.monotonic() - began > _SLOW and missing != told:
+                self._warn(f"{part.name} is not ready yet: {missing}")
+                told = missing
+            await asyncio.sleep(_PAUSE)
+
+    def _check_all(self) -> None:
+        """Raises CannotStart if any part ended."""
+        for child in self._children.values():
             if child.last_code is not None:
                 words = child.words[-1] if child.words else "it said nothing"
                 raise CannotStart(f"{child.name} ended with {_code(child.last_code)}: {words}")
-            if time.monotonic() - began > _SLOW and missing != told:
-                self._warn(f"{child.name} is not ready yet: {missing}")
-                told = missing
-            await asyncio.sleep(_PAUSE)
 
     def _probe(self, part: Part, question: str) -> Check:
         return partial(asyncio.to_thread, _ask, self._options.home.run / part.name, question)

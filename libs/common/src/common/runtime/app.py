@@ -60,11 +60,18 @@ class App(Generic[S]):
         self.service = service
         self.settings = settings
         self.health = Health()
+        self.health.ready_when("running", lambda: self._absence)
+        self._absence: str | None = "still being put together"
         self._group = group
         self._stack = stack
         self._tasks: list[asyncio.Task[None]] = []
         self._stages: list[tuple[Stage, str, Callable[[], Awaitable[None]]]] = []
         self._failures: list[Exception] = []
+
+    async def begin(self, compose: Callable[["App[S]"], Awaitable[None]]) -> None:
+        """Composes the service. It is not ready before, whatever its parts say: not all of them may be there to be asked."""
+        await compose(self)
+        self._absence = None
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs `work` until the service ends; an exception in it ends the service."""
@@ -90,6 +97,7 @@ class App(Generic[S]):
 
     async def stop(self) -> bool:
         """Runs the stages; the tasks end before the last one. Whether everything was done in time. Raises what they raised."""
+        self._absence = "ending"
         ends = asyncio.get_running_loop().time() + self.settings.shutdown_deadline
         stages = sorted(self._stages, key=lambda entry: entry[0])
         working = await self._do([entry for entry in stages if entry[0] < Stage.CLOSE], ends)
@@ -147,7 +155,7 @@ async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitabl
             address = await _probes(app)
             log.info("service.started", instance=settings.instance, cluster=settings.cluster, probes=address)
             try:
-                await _until(stopping, compose(app))
+                await _until(stopping, app.begin(compose))
             finally:
                 last_resort.begin()
             log.info("service.stopping")
