@@ -46,13 +46,13 @@ def in_nginx(seaway: Installed, command: str) -> str:
     return seaway.cluster.kubectl(*where, "--", "sh", "-c", command).strip()
 
 
-def test_nothing_but_the_watcher_has_a_token(seaway: Installed) -> None:
+def test_nothing_but_the_watcher_and_the_renderer_has_a_token(seaway: Installed) -> None:
     with_token = set()
     for pod in seaway.pods():
         for container in pod["spec"]["containers"]:
             if any(TOKEN.startswith(mount["mountPath"]) for mount in container["volumeMounts"]):
                 with_token.add(container["name"])
-    assert with_token == {"watcher"}
+    assert with_token == {"watcher", "nginx-config-renderer"}
 
 
 @pytest.mark.parametrize(

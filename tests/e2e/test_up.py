@@ -5,18 +5,22 @@ import json
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 import yaml
+from cryptography import x509
 
 from common.testing import wait_until
-from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
+from common.testing.authority import Authority, Issued
+from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service, tls_secret
 from common.testing.ports import free_port
+from seaway.local import vault_of
 from tests.e2e.up_world import SOON, Up, remains, up, write
-from tests.edge.world import backend, passable
+from tests.edge.world import ask, backend, passable
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -149,6 +153,59 @@ async def test_a_broken_file_is_told_with_file_and_line_and_everybody_is_served_
         code, output, _ = await seaway.command_output("events")
         assert code == 0
         assert "ingresses default/bad rejected: spec.rules[0].http.paths[0].path 'no-slash' does not begin" in output
+
+
+async def test_a_secret_in_the_folder_is_the_certificate_of_its_host_and_stays_out_of_everything_else(
+    folder: Path, tmp_path: Path, web: int
+) -> None:
+    authority = Authority()
+    context = ssl.create_default_context(cafile=str(authority.write(tmp_path / "ca.crt")))
+    serve(folder, "web", web)
+    shop = ingress("shop", rule("shop.example", "/", "web:80"))
+    shop["spec"]["tls"] = [{"hosts": ["shop.example"], "secretName": "cert"}]
+    write(folder / "shop.yaml", [shop])
+    async with up(tmp_path, f"--manifests={folder}") as seaway:
+        await wait_until(lambda: "Secret default/cert does not exist" in seaway.said, within=SOON)
+        for _ in range(2):
+            issued = authority.issue("shop.example")
+            write(folder / "cert.yaml", [tls_secret("cert", issued)])
+
+            async def served(issued: Issued = issued) -> bool:
+                certificate = await shown(seaway.https, "shop.example", context)
+                return (
+                    x509.load_der_x509_certificate(certificate) == x509.load_pem_x509_certificate(issued.certificate)
+                    if certificate
+                    else False
+                )
+
+            await wait_until(served, within=SOON)
+        assert (await ask(seaway.https, "shop.example", tls=context)).by == "web"
+        assert (await seaway.ask("shop.example")).status == 308
+        line = issued.key.splitlines()[1]
+        assert holders(seaway.data, line) == []
+        assert line.decode() not in seaway.said
+        assert line.decode() not in (await seaway.command_output("state", "-r", "secrets", "-o", "yaml"))[1]
+        vault = vault_of(seaway.data)
+        assert vault is not None
+        assert holders(vault, line) == ["keys"]
+        await seaway.end()
+        assert not vault.exists()
+
+
+def holders(directory: Path, what: bytes) -> list[str]:
+    """The files that hold some bytes."""
+    return [path.name for path in directory.rglob("*") if path.is_file() and what in path.read_bytes()]
+
+
+async def shown(port: int, host: str, context: ssl.SSLContext) -> bytes:
+    """The certificate that a client is shown, in DER; nothing if it does not trust it."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=host)
+    except OSError:
+        return b""
+    der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    return der
 
 
 async def test_the_replica_can_be_read_in_every_form_and_followed(folder: Path, tmp_path: Path, web: int) -> None:

@@ -7,9 +7,9 @@ import shutil
 import signal
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +20,19 @@ from common.testing.objects import endpoint_slice, ingress, rule, service
 from nginx_config_renderer import metrics, nginx
 from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.journal import Journal
-from nginx_config_renderer.plan import BACKENDS, HOSTS, Write, digest
+from nginx_config_renderer.journal import Journal, Journals
+from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
 from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
 
 SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Entries that stay as they are."""
+
+    entries: Mapping[Entry, str]
+    unknown: frozenset[Entry] = frozenset()
 
 
 async def shop(world: EdgeWorld) -> None:
@@ -111,8 +119,8 @@ async def test_a_renderer_that_starts_again_pushes_the_difference_and_no_more(ow
     entries = {entry: value for entry, value in own.wanted.entries.items() if entry != (HOSTS, "old.example")}
     entries[HOSTS, "new.example"] = entries[HOSTS, "shop.example"]
     written = _written()
-    journal = Journal(own.settings.state / "journal-2")
-    successor = Applier(own.admin, journal, entries)
+    journal = Journals(Journal(own.settings.state / "journal-2"), None)
+    successor = Applier(own.admin, journal, Fixed(entries))
     successor.release()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(successor.run())

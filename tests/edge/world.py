@@ -30,7 +30,7 @@ from common.testing.ports import free_port
 from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.plan import Entry, digest
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
@@ -140,8 +140,9 @@ class EdgeWorld:
         self.admin = admin
         self.nginx = nginx_of(settings.state)
         self.wanted = Wanted("local", settings.ours)
-        self.journal = Journal(settings.state / "journal")
-        self.applier = Applier(admin, self.journal, self.wanted.entries)
+        secret = Journal(settings.key_journal, nginx.owner_of(settings.state / "run")) if settings.key_journal else None
+        self.journal = Journals(Journal(settings.state / "journal"), secret)
+        self.applier = Applier(admin, self.journal, self.wanted)
         self.configuration: asyncio.Task[None] | None = None
         self._stack = stack
         self._sequence = 0

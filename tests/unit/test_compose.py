@@ -120,11 +120,20 @@ def test_every_variable_is_a_knob_and_every_file_that_it_names_is_mounted(name: 
 
 
 @pytest.mark.parametrize("source", ["manifests", "kubeconfig"])
-def test_the_watcher_follows_either_source(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", SERVICES)
+def test_each_service_follows_either_source(source: str, name: str) -> None:
     text = (ROOT / "docker-compose.yml").read_text().replace("${SEAWAY_SOURCE:-manifests}", source)
-    watcher = yaml.safe_load(interpolate(text))["services"]["watcher"]
-    settings = WatcherSettings(_cli_parse_args=watcher["command"])
-    assert str(getattr(settings, source)) in mounts("watcher")
+    service = yaml.safe_load(interpolate(text))["services"][name]
+    settings = SERVICES[name][1](_cli_parse_args=service["command"])
+    assert str(getattr(settings, source)) in mounts(name)
+
+
+def test_keys_are_kept_in_memory_where_nginx_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of("nginx-config-renderer", monkeypatch)
+    assert isinstance(settings, RendererSettings)
+    vault = mounts("nginx-config-renderer")[str(settings.vault)]
+    assert mounts("nginx")[str(settings.vault)] == vault
+    assert COMPOSE["volumes"][vault]["driver_opts"]["type"] == "tmpfs"
 
 
 def test_nginx_and_its_renderer_share_the_directory_of_both(monkeypatch: pytest.MonkeyPatch) -> None:

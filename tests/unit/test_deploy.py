@@ -181,12 +181,25 @@ def test_the_watcher_may_hold_its_own_lease_and_no_other(monkeypatch: pytest.Mon
     assert [rule["resourceNames"] for rule in named] == [[settings.lease_name]]
 
 
-def test_the_edge_needs_no_right_in_the_cluster_and_gets_no_token() -> None:
-    kinds = {each["kind"] for each in manifests(EDGE)}
-    assert not kinds & {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
+def test_the_edge_may_read_one_secret_at_a_time_and_nothing_else() -> None:
+    assert not {each["kind"] for each in manifests(EDGE)} & {"Role", "RoleBinding"}
+    assert one("ClusterRole", "seaway-nginx-config-renderer", EDGE)["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+    ]
+
+
+def test_nobody_gets_a_token_that_does_not_need_it() -> None:
+    with_token = set()
     for name, spec in pods():
         assert spec["automountServiceAccountToken"] is (name == "watcher")
         assert spec["serviceAccountName"] == name
+        given = {volume["name"] for volume in spec["volumes"] if "serviceAccountToken" in str(volume.get("projected"))}
+        with_token |= {
+            container["name"]
+            for container in spec["containers"]
+            if any(mount["name"] in given for mount in container["volumeMounts"])
+        }
+    assert with_token == {EDGE}
 
 
 def test_only_nginx_may_have_ports_below_1024() -> None:
@@ -208,6 +221,10 @@ def test_nginx_and_its_renderer_share_the_directory_of_both(monkeypatch: pytest.
     for container in (renderer, nginx):
         (shared,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "edge"]
         assert settings.state.parent.as_posix() == shared
+        (keys,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "keys"]
+        assert variables(renderer)["SEAWAY_VAULT"] == keys
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "keys"]
+    assert volume["emptyDir"]["medium"] == "Memory", "keys are on no disk"
     assert {"http": settings.http_port, "https": settings.https_port} == {
         each["name"]: each["containerPort"] for each in nginx["ports"]
     }

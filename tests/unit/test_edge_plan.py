@@ -3,10 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, chunks, digest, plan, to_bytes
+from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, Entry, Write, chunks, digest, plan, to_bytes
 
 entries = st.dictionaries(
-    st.tuples(st.sampled_from([BACKENDS, HOSTS]), st.text("abc", max_size=2)), st.text(min_size=1, max_size=20), max_size=12
+    st.tuples(st.sampled_from([BACKENDS, HOSTS, CERTIFICATES, PAIRS]), st.text("abc", max_size=2)),
+    st.text(min_size=1, max_size=20),
+    max_size=12,
 )
 
 
@@ -28,12 +30,12 @@ def test_after_the_plan_nginx_holds_what_it_should(running: dict[Entry, str], wa
 
 
 @given(entries, entries)
-def test_backends_come_before_the_hosts_that_name_them_and_go_after_them(
-    running: dict[Entry, str], wanted: dict[Entry, str]
-) -> None:
-    steps = {(BACKENDS, False): 0, (HOSTS, False): 1, (HOSTS, True): 2, (BACKENDS, True): 3}
-    order = [steps[write.table, write.value is None] for write in plan(digests(running), wanted, running.keys() | wanted.keys())]
-    assert order == sorted(order)
+def test_what_is_named_comes_before_what_names_it_and_goes_after_it(running: dict[Entry, str], wanted: dict[Entry, str]) -> None:
+    writes = plan(digests(running), wanted, running.keys() | wanted.keys())
+    for named, naming in ((BACKENDS, HOSTS), (PAIRS, CERTIFICATES)):
+        steps = [(write.table, write.value is None) for write in writes if write.table in {named, naming}]
+        order = {(named, False): 0, (naming, False): 1, (naming, True): 2, (named, True): 3}
+        assert [order[step] for step in steps] == sorted(order[step] for step in steps)
 
 
 def test_only_the_named_entries_are_written() -> None:

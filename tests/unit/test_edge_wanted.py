@@ -131,6 +131,7 @@ EDGE = Edge(
     certificate="/s/crt",
     certificate_key="/s/key",
     modules=("/m/a.so",),
+    journals=("/s/journal",),
     table_size=1,
     ipv6=True,
 )

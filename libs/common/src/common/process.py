@@ -36,13 +36,15 @@ _LAST_LINES: Final = 0.2  # seconds for what a program that ended has said and n
 log = structlog.get_logger(__name__)
 
 
-def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Makes `path` hold `data`, with exactly `mode`, or raises OSError and leaves what was there."""
+def atomic_write(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Makes `path` hold `data`, with exactly `mode` and `owner` (uid, gid), or raises OSError and leaves what was there."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             os.fchmod(handle, mode)
+            if owner is not None and owner != (os.geteuid(), os.getegid()):
+                os.fchown(handle, *owner)
             file.flush()
             os.fsync(handle)
         Path(name).replace(path)
@@ -50,6 +52,16 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644) -> None:
         Path(name).unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def in_memory(path: Path) -> bool:
+    """Whether what is written to `path` stays in memory (proc_pid_mountinfo(5): mount point, then the type after a dash)."""
+    mounts: dict[Path, str] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point, _, kind = line.partition(" - ")
+        mounts[Path(point.split()[4].encode().decode("unicode_escape"))] = kind.split()[0]
+    whole = path.absolute().resolve()
+    return next((mounts[step] for step in (whole, *whole.parents) if step in mounts), "") in {"tmpfs", "ramfs"}
 
 
 def _sync_directory(directory: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 from common.runtime.logging import quiet
 from seaway.commands import Data, show_events, state_app
 from seaway.ground import CannotStart
-from seaway.local import PORT, Home, default_root
+from seaway.local import PORT, Home, default_root, vault_of
 from seaway.parts import Options
 from seaway.up import up
 
@@ -45,8 +45,10 @@ def run_up(
     if (manifests is None) == (kubeconfig is None):
         typer.echo("seaway: name one source of objects: --manifests DIR or --kubeconfig FILE", err=True)
         raise typer.Exit(2)
+    root = (data or default_root()).absolute()
     options = Options(
-        home=Home((data or default_root()).absolute()),
+        home=Home(root),
+        vault=vault_of(root),
         manifests=manifests.absolute() if manifests else None,
         kubeconfig=kubeconfig.absolute() if kubeconfig else None,
         http=http,

@@ -32,8 +32,8 @@ class CannotStart(Exception):
 
 
 @contextmanager
-def held(home: Home) -> Iterator[None]:
-    """The directory is ours alone while the block runs."""
+def held(home: Home, vault: Path | None = None) -> Iterator[None]:
+    """The directory is ours alone while the block runs; the keys in `vault` are gone afterwards."""
     try:
         home.root.mkdir(mode=0o711, parents=True, exist_ok=True)
         lock = os.open(home.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -50,6 +50,8 @@ def held(home: Home) -> Iterator[None]:
         yield
     finally:
         home.address.unlink(missing_ok=True)
+        if vault is not None:
+            shutil.rmtree(vault, ignore_errors=True)
         os.close(lock)
 
 
@@ -125,6 +127,10 @@ def directories(options: Options, user: User | None) -> None:
     (home.edge / "nginx.conf").unlink(missing_ok=True)  # it may be for other ports; the renderer writes it anew
     for old in home.run.iterdir():
         old.unlink()
+    if options.vault is not None:
+        options.vault.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        shutil.rmtree(options.vault, ignore_errors=True)
+        options.vault.mkdir(mode=0o711)
     if user is not None:
         os.chown(home.edge / "run", user.uid, user.gid)
         _reachable(home.edge, user)

@@ -4,12 +4,14 @@
 SEAWAY_DATA); for a Seaway in a cluster it is told the server and the user instead (`--nats`, `--nkey`).
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from common.bus.settings import BusSettings
+from common.process import in_memory
 from seaway import bus_keys
 from seaway.nats_conf import OPERATOR, inbox
 
@@ -50,6 +52,13 @@ class Home:
     def key(self, user: str) -> Path:
         """The nkey seed of a user of the bus."""
         return self.keys / f"{user}{bus_keys.SUFFIX}"
+
+
+def vault_of(root: Path) -> Path | None:
+    """Where what must reach no disk is kept for the Seaway in `root`: below a tmpfs of the system or the user, if there is one."""
+    name = hashlib.sha256(str(root.absolute()).encode()).hexdigest()[:16]
+    places = ("/run", "/dev/shm") if os.geteuid() == 0 else (os.environ.get("XDG_RUNTIME_DIR", ""),)  # noqa: S108 it is made for root alone
+    return next((Path(place) / "seaway" / name for place in places if place and in_memory(Path(place))), None)
 
 
 def default_root() -> Path:

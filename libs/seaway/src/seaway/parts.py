@@ -15,7 +15,7 @@ PRIVILEGED: Final = 1024  # ports below it are for root, or for who has CAP_NET_
 class Options:
     """What the operator asked for. Exactly one of `manifests` and `kubeconfig` is given.
 
-    `https` 0 is none, `workers` 0 is one a processor.
+    `https` 0 is none, `workers` 0 is one a processor. `vault` is where keys are kept in memory, if there is such a place.
     """
 
     home: Home
@@ -27,6 +27,7 @@ class Options:
     controller: str
     workers: int
     nats: int
+    vault: Path | None = None
     cluster: str = "local"
     verbose: bool = False
 
@@ -87,6 +88,8 @@ def renderer(options: Options, programs: Programs) -> Part:
     """The renderer."""
     settings = {
         "STATE": str(options.home.edge),
+        **({"VAULT": str(options.vault)} if options.vault is not None else {}),
+        **({"MANIFESTS": str(options.manifests)} if options.manifests is not None else {"KUBECONFIG": str(options.kubeconfig)}),
         "NGINX": programs.nginx,
         "HTTP_PORT": str(options.http),
         "HTTPS_PORT": str(options.https),

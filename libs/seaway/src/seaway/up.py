@@ -36,7 +36,7 @@ Check = Callable[[], Awaitable[str | None]]  # None for "there", or what is miss
 
 async def up(options: Options, say: Say, warn: Say) -> None:
     """Runs a Seaway until SIGINT or SIGTERM. Raises CannotStart."""
-    with ground.held(options.home):
+    with ground.held(options.home, options.vault):
         programs = ground.programs()
         ground.ports(options)
         ground.directories(options, programs.user)

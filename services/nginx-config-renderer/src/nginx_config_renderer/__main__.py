@@ -1,13 +1,19 @@
 """The renderer: makes nginx serve the Ingresses of a cluster. This module wires it and decides nothing."""
 
+import datetime as dt
+import resource
+
 from common.bus.facts import FactPublisher
+from common.process import in_memory
 from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
 from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.follow import follow, tell_applied
-from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.follow import Intake, tell_applied
+from nginx_config_renderer.journal import Journal, Journals
+from nginx_config_renderer.keyring import Keyring
+from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
 
@@ -25,8 +31,13 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("configuration", nginx.keep(admin, fingerprint))
 
     wanted = Wanted(settings.cluster, settings.ours)
-    journal = Journal(settings.state / "journal")
-    applier = Applier(admin, journal, wanted.entries)
+    keys = settings.key_journal
+    if keys is not None and not in_memory(keys.parent):
+        raise Fatal(
+            f"--vault {keys.parent} is on a disk, where keys must not be written; name a directory on a tmpfs, as /dev/shm is"
+        )
+    kept = Journal(keys, nginx.owner_of(settings.state / "run")) if keys is not None else None
+    applier = Applier(admin, Journals(Journal(settings.state / "journal"), kept), wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
     app.spawn("apply", applier.run())
@@ -35,13 +46,27 @@ async def compose(app: App[Settings]) -> None:
     facts = FactPublisher(bus)
     reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
     app.spawn("facts", facts.run())
-    app.spawn("follow", follow(bus, settings.cluster, wanted, applier, reports))
+    intake = Intake(wanted, applier, reports)
+    keyring = Keyring(await _secrets(app), intake, reports, lambda: dt.datetime.now(dt.UTC))
+    app.spawn("follow", intake.follow(bus, settings.cluster))
+    app.spawn("keyring", keyring.run())
     app.spawn("tell", tell_applied(applier, wanted, reports))
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 
+async def _secrets(app: App[Settings]) -> SecretSource:
+    """Where Secrets are read. Raises Fatal if no cluster is named."""
+    if app.settings.manifests is not None:
+        return FolderSecrets(app.settings.manifests)
+    # Kubernetes' client takes a second and 60 MB to load, and a folder needs none.
+    from nginx_config_renderer.cluster import secrets  # noqa: PLC0415
+
+    return await secrets(app)
+
+
 def main() -> None:
     """The program `seaway-nginx-config-renderer`."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold keys
     run(SERVICE, Settings, compose)
 
 

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from common.backoff import Backoff
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError, Stale
-from nginx_config_renderer.journal import Journal
+from nginx_config_renderer.journal import Journals
 from nginx_config_renderer.plan import Entry, Write, chunks, digest, plan
 
 BACKOFF: Final = Backoff(first=0.02, most=0.5, factor=2, jitter=0.5)
@@ -27,15 +27,29 @@ OFFER: Final = 5.0  # seconds between two offers of what does not fit
 log = structlog.get_logger(__name__)
 
 
-class Applier:
-    """The one writer of an nginx's tables. `entries` is what they should hold; it may change between any two awaits."""
+class Wants(Protocol):
+    """What nginx's tables should hold."""
 
-    def __init__(self, admin: Admin, journal: Journal, entries: Mapping[Entry, str]) -> None:
+    @property
+    def entries(self) -> Mapping[Entry, str]:
+        """All entries that are known."""
+        ...
+
+    @property
+    def unknown(self) -> frozenset[Entry]:
+        """Entries that nobody knows yet: nginx keeps what it has there."""
+        ...
+
+
+class Applier:
+    """The one writer of an nginx's tables. `wants` is what they should hold; it may change between any two awaits."""
+
+    def __init__(self, admin: Admin, journal: Journals, wants: Wants) -> None:
         self.revision = 0
         self.trouble: str | None = "nginx has not been compared yet"
         self._admin = admin
         self._journal = journal
-        self._entries = entries
+        self._wants = wants
         self._instance: str | None = None
         self._running: dict[Entry, str] = {}
         self._dirty: dict[Entry, float] = {}  # since when
@@ -123,24 +137,26 @@ class Applier:
     async def _compare(self) -> None:
         status, self._running = await self._admin.digest()
         metrics.COMPARISONS.inc()
-        differing = [entry for entry in self._running.keys() | self._entries.keys() if self._differs(entry)]
+        unknown = self._wants.unknown
+        entries = self._running.keys() | self._wants.entries.keys()
+        differing = [entry for entry in entries - unknown if self._differs(entry)]
         log.info("tables.compared", instance=status.instance, entries=len(self._running), differing=len(differing))
         self.revision = status.revision
-        self._journal.rewrite(self._entries, status.revision)
+        self._journal.rewrite(self._wants.entries, status.revision, complete=not unknown)
         self._dirty, self._under_way = {}, {}
         self.want(differing)
         self._instance, self.trouble = status.instance, None
         self._compared = True
 
     def _differs(self, entry: Entry) -> bool:
-        return self._running.get(entry) != digest(self._entries.get(entry))
+        return self._running.get(entry) != digest(self._wants.entries.get(entry))
 
     async def _push(self) -> None:
         self._under_way, self._dirty = self._dirty, {}
-        for chunk in chunks(plan(self._running, self._entries, self._under_way)):
+        for chunk in chunks(plan(self._running, self._wants.entries, self._under_way)):
             await self._write(chunk)
         now = asyncio.get_running_loop().time()
-        self._refused = {entry: reason for entry, reason in self._refused.items() if entry in self._entries}
+        self._refused = {entry: reason for entry, reason in self._refused.items() if entry in self._wants.entries}
         if self._refused.keys() & self._under_way.keys():
             self._offer_at = now + OFFER
         for since in self._under_way.values():
@@ -158,7 +174,7 @@ class Applier:
         metrics.PUSHES.labels("applied").inc()
         metrics.REVISION.set(self.revision)
         if not whole:
-            self._journal.rewrite(self._entries, self.revision)
+            self._journal.rewrite(self._wants.entries, self.revision, complete=not self._wants.unknown)
 
     def _note(self, write: Write, refusal: str | None) -> None:
         """What became of a write. A refused entry is not there any more, not even as it was before."""

@@ -5,6 +5,7 @@ lost, and is filled again by and by, never takes a route away. When a marker doe
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -18,6 +19,9 @@ from common.runtime.reports import Reports
 from common.snapshot import Replaced
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.derive.certificates import Need
+from nginx_config_renderer.keypairs import KeyPair
+from nginx_config_renderer.model import PairKey
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
 
 _TELL: Final = 1.0  # seconds between two facts about what was applied
@@ -31,41 +35,65 @@ def follower(bus: Bus, cluster: str) -> Follower:
     return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
 
 
-async def follow(bus: Bus, cluster: str, wanted: Wanted, applier: Applier, reports: Reports) -> None:
-    """Takes what the bus has, until cancelled."""
-    while True:
-        async with follower(bus, cluster) as updates:
-            async for update in updates:
-                news = _take(update, wanted)
-                applier.want(news.entries)
-                if wanted.awaited:
-                    applier.hold()
-                else:
-                    applier.release()
-                _tell(news, wanted, reports)
-                if not all(comparison.equal for comparison in news.comparisons):
-                    break
+class Intake:
+    """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before."""
 
+    def __init__(self, wanted: Wanted, applier: Applier, reports: Reports) -> None:
+        self.needed = asyncio.Event()
+        self._wanted = wanted
+        self._applier = applier
+        self._reports = reports
 
-def _take(update: Update, wanted: Wanted) -> News:
-    if isinstance(update, Replaced):
-        return wanted.replace(update.messages, update.tombstones)
-    return wanted.change(update.messages)
+    @property
+    def needs(self) -> Mapping[PairKey, Need]:
+        """The Secrets whose data must be read."""
+        return self._wanted.needs
 
+    def learn(self, pair: KeyPair) -> None:
+        """Takes a key pair."""
+        self._hand_on(self._wanted.learn(pair))
 
-def _tell(news: News, wanted: Wanted, reports: Reports) -> None:
-    if news.entries:
-        for kind, count in wanted.counts.items():
-            metrics.TABLE.labels(kind).set(count)
-    if news.problems:
-        problems = wanted.problems
-        metrics.REJECTED.set(len(problems))
-        reports.problems(problems)
-    for comparison in news.comparisons:
-        if not comparison.equal:
-            metrics.DRIFT.inc()
-            log.error("replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count)
-        reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
+    def forget(self, key: PairKey) -> None:
+        """Drops a key pair."""
+        self._hand_on(self._wanted.forget(key))
+
+    async def follow(self, bus: Bus, cluster: str) -> None:
+        """Takes what the bus has, until cancelled."""
+        while True:
+            async with follower(bus, cluster) as updates:
+                async for update in updates:
+                    news = self._read(update)
+                    self._hand_on(news)
+                    if self._wanted.awaited:
+                        self._applier.hold()
+                    else:
+                        self._applier.release()
+                    if not all(comparison.equal for comparison in news.comparisons):
+                        break
+
+    def _read(self, update: Update) -> News:
+        if isinstance(update, Replaced):
+            return self._wanted.replace(update.messages, update.tombstones)
+        return self._wanted.change(update.messages)
+
+    def _hand_on(self, news: News) -> None:
+        self._applier.want(news.entries)
+        if news.needs:
+            self.needed.set()
+        if news.entries:
+            for kind, count in self._wanted.counts.items():
+                metrics.TABLE.labels(kind).set(count)
+        if news.problems:
+            problems = self._wanted.problems
+            metrics.REJECTED.set(len(problems))
+            self._reports.problems(problems)
+        for comparison in news.comparisons:
+            if not comparison.equal:
+                metrics.DRIFT.inc()
+                log.error(
+                    "replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count
+                )
+            self._reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
 
 
 def _drift(comparison: Comparison) -> str | None:

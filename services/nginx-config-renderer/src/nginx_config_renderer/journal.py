@@ -16,20 +16,56 @@ from typing import Any, Final
 import structlog
 
 from common.process import atomic_write
-from nginx_config_renderer.plan import Entry, Write, chunks, to_bytes
+from nginx_config_renderer.plan import PAIRS, Entry, Write, chunks, to_bytes
 
 _GROWTH: Final = 2
 _SMALL: Final = 1024 * 1024  # bytes up to which nobody cares
 _MODE: Final = 0o644  # nginx, which may be another user, reads it
+_PRIVATE: Final = 0o600
+SECRET: Final = frozenset({PAIRS})
 
 log = structlog.get_logger(__name__)
 
 
-class Journal:
-    """The journal of one nginx. A disk that takes no more costs the journal, not the push."""
+class Journals:
+    """The journal of one nginx: a file for what everybody may know, and one in memory for key pairs, or none for them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, public: "Journal", secret: "Journal | None") -> None:
+        self._public = public
+        self._secret = secret
+
+    def rewrite(self, entries: Mapping[Entry, str], revision: int, *, complete: bool = True) -> None:
+        """Makes the files amount to `entries` at `revision`. Unless they are complete, key pairs that were kept before are kept on."""
+        self._public.rewrite({entry: value for entry, value in entries.items() if entry[0] not in SECRET}, revision)
+        secret = {entry: value for entry, value in entries.items() if entry[0] in SECRET}
+        if self._secret is None:
+            return
+        if complete:
+            self._secret.rewrite(secret, revision)
+        else:
+            self._secret.extend(secret, revision)
+
+    def append(self, writes: Sequence[Write], revision: int) -> bool:
+        """Adds a push that leads to `revision`. Whether the files can stay as they are; if not, `rewrite` them."""
+        public, secret = _split(writes)
+        whole = self._public.append(public, revision) if public else True
+        if secret and self._secret is not None:
+            whole = self._secret.append(secret, revision) and whole
+        return whole
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._public.close()
+        if self._secret is not None:
+            self._secret.close()
+
+
+class Journal:
+    """One file. A disk that takes no more costs the journal, not the push. `owner` (uid, gid) is who may read it, if not everybody."""
+
+    def __init__(self, path: Path, owner: tuple[int, int] | None = None) -> None:
         self._path = path
+        self._owner = owner
         self._file: FileIO | None = None
         self._size = 0
         self._limit = 0
@@ -41,7 +77,7 @@ class Journal:
         writes = [Write(table, key, value) for (table, key), value in sorted(entries.items())]
         text = b"".join(line(chunk, revision) for chunk in chunks(writes))
         try:
-            atomic_write(self._path, text, _MODE)
+            atomic_write(self._path, text, _PRIVATE if self._owner else _MODE, self._owner)
             self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab")
         except OSError as error:
             self._fail(error)
@@ -49,6 +85,21 @@ class Journal:
         self._size = len(text)
         self._limit = max(_SMALL, _GROWTH * len(text))
         self.trouble = None
+
+    def extend(self, entries: Mapping[Entry, str], revision: int) -> None:
+        """Adds `entries` at `revision` to what the file has."""
+        self.close()
+        try:
+            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self.rewrite(entries, revision)
+        except OSError as error:
+            return self._fail(error)
+        self._file, self._size = FileIO(handle, "ab"), 0
+        self._limit = _SMALL + os.fstat(handle).st_size
+        for chunk in chunks([Write(table, key, value) for (table, key), value in sorted(entries.items())]):
+            self.append(chunk, revision)
+        return None
 
     def append(self, writes: Sequence[Write], revision: int) -> bool:
         """Adds a push that leads to `revision`. Whether the journal can stay as it is; if not, `rewrite` it."""
@@ -73,6 +124,11 @@ class Journal:
         self.close()
         self.trouble = f"the journal {self._path} cannot be written: {error.strerror}; nginx would restart with old routes"
         log.error("journal.failed", reason=self.trouble)
+
+
+def _split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:
+    """What everybody may know, and the rest."""
+    return [one for one in writes if one.table not in SECRET], [one for one in writes if one.table in SECRET]
 
 
 def line(writes: Sequence[Write], revision: int) -> bytes:

@@ -1,6 +1,6 @@
-"""What the edge must know: for each host its routes, for each backend its endpoints.
+"""What the edge must know: for each host its routes and its certificates, for each backend its endpoints.
 
-These two tables are all that ever changes while nginx runs; nginx.conf does not depend on them.
+These tables are all that ever changes while nginx runs; nginx.conf does not depend on them.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,28 @@ class BackendKey:
         return f"{self.namespace}/{self.service}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class PairKey:
+    """The Secret of a key pair."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class HostRoutes:
     """The routes of one host, paths in decoded and normalised form.
 
     `exact` holds whole paths. `prefixes` hold paths by their elements, without a final slash: "" is everything, "/a" is `/a` and all
-    below. The longest one that fits is taken.
+    below. The longest one that fits is taken. A host with `tls` is served by HTTPS: whoever asks by HTTP is sent there.
     """
 
     exact: tuple[tuple[str, BackendKey], ...] = ()
     prefixes: tuple[tuple[str, BackendKey], ...] = ()
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

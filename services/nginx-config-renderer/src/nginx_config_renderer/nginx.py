@@ -7,7 +7,6 @@ running nginx to reload through the admin socket. A configuration that nginx doe
 import asyncio
 import datetime as dt
 import hashlib
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -138,8 +137,11 @@ def ensure_certificate(certificate: Path, key: Path, reader: Path) -> None:
     )
     encoding = serialization.Encoding.PEM
     text = secret.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    atomic_write(key, text, 0o600)
+    atomic_write(key, text, 0o600, owner_of(reader))
     atomic_write(certificate, signed.public_bytes(encoding), 0o644)
-    owner = reader.stat()
-    if os.geteuid() == 0:
-        os.chown(key, owner.st_uid, owner.st_gid)
+
+
+def owner_of(directory: Path) -> tuple[int, int]:
+    """Whom a directory belongs to: user and group. nginx's `run` belongs to whom nginx runs as."""
+    status = directory.stat()
+    return status.st_uid, status.st_gid

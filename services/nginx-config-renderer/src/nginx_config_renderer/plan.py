@@ -1,7 +1,7 @@
 """Plan: from what nginx's tables hold to what they should hold, as pushes of bounded size.
 
-What nginx holds is known by digests. The order of writes matters, because a request may come between two of them: backends are set before
-the hosts that name them, and hosts are taken away before their backends.
+What nginx holds is known by digests. The order of writes matters, because a request may come between two of them: what is named is set
+before what names it (backends before hosts, key pairs before the certificates of a host), and taken away after it.
 """
 
 import hashlib
@@ -11,6 +11,9 @@ from typing import Final, TypeAlias
 
 HOSTS: Final = "hosts"
 BACKENDS: Final = "backends"
+CERTIFICATES: Final = "certificates"
+PAIRS: Final = "pairs"
+_ORDER: Final = (PAIRS, CERTIFICATES, BACKENDS, HOSTS)
 LARGEST: Final = 256 * 1024  # bytes of keys and values in one push; well below what nginx keeps in memory
 
 Entry: TypeAlias = tuple[str, str]  # table and key
@@ -57,6 +60,5 @@ def chunks(writes: Iterable[Write], largest: int = LARGEST) -> Iterator[tuple[Wr
 
 
 def _order(write: Write) -> tuple[int, str]:
-    if write.value is None:
-        return (2 if write.table == HOSTS else 3), write.key
-    return (0 if write.table == BACKENDS else 1), write.key
+    at = _ORDER.index(write.table)
+    return (at if write.value is not None else 2 * len(_ORDER) - at), write.key

@@ -3,18 +3,22 @@
 An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else. nginx.conf is a function of `Edge`, so no
 object of the cluster can change a byte of it.
 
-    host       {"e": {"/path": backend, …}, "p": {"/prefix": backend, "": backend, …}}
+    host       {"e": {"/path": backend, …}, "p": {"/prefix": backend, "": backend, …}, "t": true}   t: has certificates
     backend    [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
+    certificate  ["shop/tls-ecdsa", "shop/tls-rsa"]         the key pairs of a host
+    pair       {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from nginx_config_renderer.model import Backend, HostRoutes
+from nginx_config_renderer.keypairs import KeyPair
+from nginx_config_renderer.model import Backend, HostRoutes, PairKey
 
 TEMPLATE: Final = "nginx.conf.j2"
 _ENVIRONMENT: Final = Environment(
@@ -47,6 +51,7 @@ class Edge:
     certificate: str
     certificate_key: str
     modules: tuple[str, ...]
+    journals: tuple[str, ...]
     table_size: int
     ipv6: bool
     error_log_level: str = "warn"
@@ -71,12 +76,26 @@ def host_key(host: str) -> str:
 
 def host_entry(routes: HostRoutes) -> str:
     """The entry of a host."""
-    return _json({"e": {path: str(key) for path, key in routes.exact}, "p": {path: str(key) for path, key in routes.prefixes}})
+    entry: dict[str, Any] = {
+        "e": {path: str(key) for path, key in routes.exact},
+        "p": {path: str(key) for path, key in routes.prefixes},
+    }
+    return _json(entry | {"t": True} if routes.tls else entry)
 
 
 def backend_entry(backend: Backend) -> str:
     """The entry of a backend. nginx wants an IPv6 address in brackets."""
     return _json([[f"[{one.address}]" if ":" in one.address else one.address, one.port] for one in backend.endpoints])
+
+
+def certificate_entry(pairs: Sequence[PairKey]) -> str:
+    """The entry of a host that has certificates."""
+    return _json([str(key) for key in pairs])
+
+
+def pair_entry(pair: KeyPair) -> str:
+    """The entry of a key pair. It is a secret."""
+    return _json({"c": pair.chain, "k": pair.key})
 
 
 def _json(data: Any) -> str:

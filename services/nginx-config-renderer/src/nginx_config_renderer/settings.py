@@ -21,6 +21,15 @@ class Settings(ServiceSettings):
         Path("/run/seaway/nginx"),
         description="Directory that nginx and its renderer share. Its `run`, with the admin socket, must belong to nginx's user.",
     )
+    vault: Path | None = Field(
+        None,
+        description="Directory in memory (tmpfs) where key pairs are kept for an nginx that starts while its renderer is away; "
+        "nginx and its renderer share it. Without one they are in nginx's memory only.",
+    )
+    manifests: Path | None = Field(None, description="A folder of manifests that holds the Secrets, instead of an API server.")
+    kubeconfig: Path | None = Field(
+        None, description="How to reach the API server for Secrets; else KUBECONFIG, the pod's account, ~/.kube/config."
+    )
     http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
     https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
     ingress_class: str = Field("nginx", description="Value of the old annotation kubernetes.io/ingress.class that is ours.")
@@ -35,7 +44,9 @@ class Settings(ServiceSettings):
     worker_shutdown_timeout: int = Field(
         240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
     )
-    table_size: int = Field(64, ge=1, description="MiB of shared memory for each of the two tables; 64 hold about 100 000 hosts.")
+    table_size: int = Field(
+        64, ge=1, description="MiB of shared memory for each table; 64 hold about 100 000 hosts, or 10 000 key pairs."
+    )
     ipv6: bool = Field(default_factory=lambda: Path("/proc/net/if_inet6").exists(), description="Whether to listen on IPv6 too.")
     nginx: str = Field("nginx", description="The nginx that tests the configuration; the same version as the one that runs it.")
     modules: Path = Field(Path("/usr/lib/nginx/modules"), description="Directory of nginx's modules, where Debian has it.")
@@ -58,6 +69,11 @@ class Settings(ServiceSettings):
         """Where nginx lets the renderer in."""
         return self.state / "run/admin.sock"
 
+    @property
+    def key_journal(self) -> Path | None:
+        """Where key pairs are kept, if they are."""
+        return self.vault / "keys" if self.vault is not None else None
+
     def edge(self) -> Edge:
         """What nginx.conf depends on."""
         return Edge(
@@ -74,6 +90,7 @@ class Settings(ServiceSettings):
             certificate=str(self.state / "default.crt"),
             certificate_key=str(self.state / "default.key"),
             modules=tuple(str(self.modules / module) for module in MODULES),
+            journals=tuple(str(path) for path in (self.state / "journal", self.key_journal) if path is not None),
             table_size=self.table_size,
             ipv6=self.ipv6,
         )

@@ -3,25 +3,36 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
-from common.contracts.objects import EndpointSlice, Ingress, IngressClass, Service
+from common.contracts.objects import EndpointSlice, Ingress, IngressClass, Secret, Service
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
-from common.replica import Comparison, Replica, StoredMessage, Taken
-from common.store import Store, Table
+from common.replica import Comparison, Replica, StoredMessage
+from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
+from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.hosts import routes
-from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, INDEXES
-from nginx_config_renderer.model import Backend, BackendKey, HostRoutes
-from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry
-from nginx_config_renderer.render import backend_entry, host_entry, host_key
+from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
+from nginx_config_renderer.keypairs import KeyPair
+from nginx_config_renderer.model import PairKey
+from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, Entry
+from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry
 
-FOLLOWED: Final[tuple[Resource, ...]] = (IngressClass.resource, Ingress.resource, Service.resource, EndpointSlice.resource)
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+FOLLOWED: Final[tuple[Resource, ...]] = (
+    IngressClass.resource,
+    Ingress.resource,
+    Service.resource,
+    EndpointSlice.resource,
+    Secret.resource,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,24 @@ class News:
 
     entries: frozenset[Entry]
     problems: bool
+    needs: bool = False
     comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[K, V]):
+    """One of nginx's tables: how it is derived, and how its keys and values are written."""
+
+    name: str
+    table: Table[K, V]
+    key: Callable[[K], str]
+    entry: Callable[[V], str]
+
+    def update(self, changes: Sequence[Change]) -> tuple[dict[Entry, str | None], bool]:
+        """The entries that are different now, and whether the problems are."""
+        delta = self.table.update(changes)
+        new = {(self.name, self.key(key)): None if value is None else self.entry(value) for key, value in delta.values.items()}
+        return new, delta.problems
 
 
 class Wanted:
@@ -39,8 +67,17 @@ class Wanted:
     def __init__(self, cluster: str, ours: Class) -> None:
         self._store = Store(*INDEXES)
         self._replica = Replica(cluster, self._store)
-        self._hosts: Table[str, HostRoutes] = Table(self._store, BY_HOST, routes(ours))
-        self._backends: Table[BackendKey, Backend] = Table(self._store, BY_BACKEND, endpoints(ours))
+        self._hosts = Table(self._store, BY_HOST, routes(ours))
+        self._backends = Table(self._store, BY_BACKEND, endpoints(ours))
+        self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
+        self._pairs = Table(self._store, BY_SECRET, pairs(ours))
+        self._needs = Table(self._store, BY_SECRET, needs(ours))
+        self._parts: tuple[Part[Any, Any], ...] = (
+            Part(HOSTS, self._hosts, host_key, host_entry),
+            Part(BACKENDS, self._backends, str, backend_entry),
+            Part(CERTIFICATES, self._certificates, host_key, certificate_entry),
+            Part(PAIRS, self._pairs, str, pair_entry),
+        )
         self._entries: dict[Entry, str] = {}
 
     @property
@@ -49,9 +86,15 @@ class Wanted:
         return MappingProxyType(self._entries)
 
     @property
+    def needs(self) -> Mapping[PairKey, Need]:
+        """The Secrets whose data must be read."""
+        return self._needs.values
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
-        return tuple(sorted({*self._hosts.problems, *self._backends.problems, *self._replica.unreadable.values()}))
+        of_tables = (problem for part in self._parts for problem in part.table.problems)
+        return tuple(sorted({*of_tables, *self._replica.unreadable.values()}))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -61,6 +104,7 @@ class Wanted:
             "routes": sum(len(value.exact) + len(value.prefixes) for value in self._hosts.values.values()),
             "backends": len(self._backends.values),
             "endpoints": sum(len(value.endpoints) for value in self._backends.values.values()),
+            "certificates": len(self._certificates.values),
         }
 
     @property
@@ -69,26 +113,55 @@ class Wanted:
         return tuple(resource for resource in FOLLOWED if resource not in self._replica.markers)
 
     def replace(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage]) -> News:
-        """Makes `messages` all that there is."""
-        before = dict(self._replica.unreadable)
-        return self._take(self._replica.replace(messages, tombstones), before)
+        """Makes `messages` all that there is. Key pairs, which no message carries, stay."""
+        unreadable = dict(self._replica.unreadable)
+        kept = self._store.all(KeyPair)
+        taken = self._replica.replace(messages, tombstones)
+        back = [change for change in map(self._store.apply, kept) if change is not None]
+        return self._take((*taken.changes, *back), taken.comparisons, unreadable)
 
     def change(self, messages: Sequence[StoredMessage]) -> News:
         """Applies `messages`."""
-        before = dict(self._replica.unreadable)
-        return self._take(self._replica.change(messages), before)
+        unreadable = dict(self._replica.unreadable)
+        taken = self._replica.change(messages)
+        return self._take(taken.changes, taken.comparisons, unreadable)
 
-    def _take(self, taken: Taken, unreadable: Mapping[ObjectRef, Problem]) -> News:
-        hosts = self._hosts.update(taken.changes)
-        backends = self._backends.update(taken.changes)
-        new: dict[Entry, str | None] = {
-            (HOSTS, host_key(host)): None if value is None else host_entry(value) for host, value in hosts.values.items()
-        }
-        new |= {(BACKENDS, str(key)): None if found is None else backend_entry(found) for key, found in backends.values.items()}
+    def learn(self, pair: KeyPair) -> News:
+        """Takes a key pair. All that depends on it is told, since it was unknown before."""
+        change = self._store.apply(pair)
+        news = self._take((change,) if change is not None else ())
+        key = PairKey(pair.metadata.namespace, pair.metadata.name)
+        hosts = {host for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
+        known = {(PAIRS, str(key)), *((CERTIFICATES, host_key(host)) for host in hosts)}
+        return replace(news, entries=news.entries | known)
+
+    @property
+    def unknown(self) -> frozenset[Entry]:
+        """Entries that depend on Secrets which are not read yet: whatever nginx has there is better than nothing."""
+        unread = [key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None]
+        hosts = {host for key in unread for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
+        return frozenset({*((PAIRS, str(key)) for key in unread), *((CERTIFICATES, host_key(host)) for host in hosts)})
+
+    def forget(self, key: PairKey) -> News:
+        """Drops a key pair."""
+        change = self._store.delete(ObjectRef(KeyPair.resource, key.namespace, key.name))
+        return self._take((change,) if change is not None else ())
+
+    def _take(
+        self,
+        changes: Sequence[Change],
+        comparisons: tuple[Comparison, ...] = (),
+        unreadable: Mapping[ObjectRef, Problem] | None = None,
+    ) -> News:
+        new: dict[Entry, str | None] = {}
+        problems = unreadable is not None and self._replica.unreadable != unreadable
+        for part in self._parts:
+            entries, more_problems = part.update(changes)
+            new |= entries
+            problems |= more_problems
         for entry, text in new.items():
             if text is None:
                 self._entries.pop(entry, None)
             else:
                 self._entries[entry] = text
-        problems = hosts.problems or backends.problems or self._replica.unreadable != unreadable
-        return News(frozenset(new), problems, taken.comparisons)
+        return News(frozenset(new), problems, bool(self._needs.update(changes).values), comparisons)

@@ -17,8 +17,9 @@ from watchfiles import awatch
 from common.contracts.objects import MODELS, Projection
 from common.contracts.problems import Problem
 from common.contracts.refs import ResourceVersion
+from common.manifests import SUFFIXES, is_hidden
 from common.runtime.app import Fatal
-from watcher.manifests import SUFFIXES, Broken, File, merge, parse, problem
+from watcher.manifests import Broken, File, merge, parse, problem
 from watcher.model import Faults, Listed, Observation
 from watcher.office import Source, Sources
 from watcher.settings import Settings
@@ -105,7 +106,7 @@ def _read(directory: Path, before: Mapping[str, _Seen]) -> dict[str, _Seen]:
     seen = {}
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory)
-        if path.suffix not in SUFFIXES or not path.is_file() or any(part.startswith(".") for part in name.parts):
+        if path.suffix not in SUFFIXES or is_hidden(name.parts) or not path.is_file():
             continue
         one = _read_file(path, str(name), before.get(str(name)))
         if one is not None:

@@ -8,8 +8,11 @@ A builder writes what its arguments say and nothing that Kubernetes would fill i
 or name.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
+
+from common.testing.authority import Issued
 
 Raw: TypeAlias = dict[str, Any]
 
@@ -78,6 +81,12 @@ def endpoint_slice(
 def config_map(name: str, data: Mapping[str, str], namespace: str = NAMESPACE) -> Raw:
     """A ConfigMap."""
     return _object("v1", "ConfigMap", name, namespace) | {"data": dict(data)}
+
+
+def tls_secret(name: str, issued: Issued, namespace: str = NAMESPACE) -> Raw:
+    """A Secret of type kubernetes.io/tls."""
+    data = {key: base64.b64encode(value).decode() for key, value in issued.data.items()}
+    return _object("v1", "Secret", name, namespace) | {"type": "kubernetes.io/tls", "data": data}
 
 
 def deployment(name: str, image: str, *, replicas: int = 1, port: int = 8080, namespace: str = NAMESPACE) -> Raw:

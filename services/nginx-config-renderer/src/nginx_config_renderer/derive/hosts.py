@@ -12,7 +12,7 @@ from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from common.store import Derived, Reads
 from nginx_config_renderer.derive.classes import Class, belongs
-from nginx_config_renderer.derive.indexes import BY_HOST
+from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST
 from nginx_config_renderer.derive.paths import Claim, claims, is_host
 from nginx_config_renderer.model import HostRoutes
 
@@ -34,7 +34,9 @@ def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
                 found += claims(ingress, host)
         problems = [one for one in found if isinstance(one, Problem)]
         held = _settle([one for one in found if isinstance(one, Claim)], host, problems)
-        return Derived(_value(held) if served and is_host(host) else None, tuple(problems))
+        if not served or not is_host(host):
+            return Derived(None, tuple(problems))
+        return Derived(_value(held, tls=_has_tls(view, ours, host)), tuple(problems))
 
     return derive
 
@@ -67,9 +69,17 @@ def _taken(claim: Claim, holder: Claim, host: str) -> Problem:
     return Problem(claim.ingress.ref, "RouteTaken", f"{where} is already served by the older Ingress {owner}; {mend}")
 
 
-def _value(held: Held) -> HostRoutes:
+def _has_tls(view: Reads, ours: Class, host: str) -> bool:
+    """Whether any of our Ingresses wants a certificate for `host`, or for the wildcard that it falls under."""
+    parent = host.partition(".")[2]
+    wanted = view.by(BY_TLS_HOST, host) + (view.by(BY_TLS_HOST, f"*.{parent}") if parent else ())
+    return any(belongs(view, ours, ingress) is True for ingress in wanted)
+
+
+def _value(held: Held, *, tls: bool) -> HostRoutes:
     chosen = sorted((path, exact, claim.backend) for (exact, path), claim in held.items())
     return HostRoutes(
         exact=tuple((path, backend) for path, exact, backend in chosen if exact),
         prefixes=tuple((path, backend) for path, exact, backend in chosen if not exact),
+        tls=tls,
     )

@@ -6,7 +6,7 @@ from typing import Final
 from common.contracts.objects import EndpointSlice, Ingress, IngressClass
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
-from nginx_config_renderer.model import BackendKey
+from nginx_config_renderer.model import BackendKey, PairKey
 
 ANY_HOST: Final = ""
 SERVICE_NAME: Final = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service (discovery.k8s.io/v1)
@@ -46,8 +46,29 @@ def services(found: EndpointSlice) -> Iterator[tuple[str, str]]:
         yield found.metadata.namespace, name
 
 
+def tls_hosts(ingress: Ingress) -> Iterator[str]:
+    """The hosts that `ingress` wants a certificate for, in lower case; an entry without hosts means all of the rules."""
+    for entry in ingress.spec.tls:
+        yield from (host.lower() for host in entry.hosts) if entry.hosts else hosts(ingress)
+
+
+def tls_secrets(ingress: Ingress, host: str) -> Iterator[PairKey]:
+    """The Secrets with which `ingress` wants `host` to be served; an entry without one means the default certificate."""
+    for entry in ingress.spec.tls:
+        named = {name.lower() for name in entry.hosts} if entry.hosts else set(hosts(ingress))
+        if entry.secret_name and host in named:
+            yield PairKey(ingress.metadata.namespace, entry.secret_name)
+
+
+def secrets(ingress: Ingress) -> Iterator[PairKey]:
+    """All Secrets that `ingress` names."""
+    yield from (PairKey(ingress.metadata.namespace, entry.secret_name) for entry in ingress.spec.tls if entry.secret_name)
+
+
 BY_HOST: Final = Index(Ingress, hosts)
+BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
+BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
 BY_SERVICE: Final = Index(EndpointSlice, services)
 CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
-INDEXES: Final = (BY_HOST, BY_BACKEND, BY_SERVICE, CLASSES)
+INDEXES: Final = (BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, CLASSES)

@@ -43,15 +43,17 @@ end
 
 function admin.status()
     local status = identity()
-    status.free = { hosts = tables.hosts:free_space(), backends = tables.backends:free_space() }
-    status.capacity = { hosts = tables.hosts:capacity(), backends = tables.backends:capacity() }
+    status.free, status.capacity = {}, {}
+    for _, name in ipairs(tables.names) do
+        status.free[name], status.capacity[name] = tables[name]:free_space(), tables[name]:capacity()
+    end
     answer(200, status)
 end
 
 function admin.digest()
     local status = identity()
     local entries = {}
-    for _, name in ipairs({ "backends", "hosts" }) do
+    for _, name in ipairs(tables.names) do
         local dict = tables[name]
         for _, key in ipairs(dict:get_keys(0)) do
             entries[#entries + 1] = { name, key, ngx.md5(dict:get(key) or "") }

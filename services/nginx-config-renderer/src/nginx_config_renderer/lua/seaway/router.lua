@@ -1,9 +1,9 @@
 -- What happens to a request: which backend it goes to, and which endpoint of it.
 --
--- route() runs once a request, before anything else; balance() runs once a try. Both work on tables that this worker has decoded. When the
--- generation has moved, an entry is compared with its text in shared memory at its next use, and decoded again only if that changed.
+-- route() runs once a request, before anything else; balance() runs once a try.
 
 local balancer = require("ngx.balancer")
+local cache = require("seaway.cache")
 local cjson = require("cjson.safe")
 local tables = require("seaway.tables")
 
@@ -12,46 +12,15 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local NOT_FOUND, UNAVAILABLE = "404", "503"
+local NOT_FOUND, UNAVAILABLE, TO_HTTPS = "404", "503", "308"
 local ANY_HOST = "*"
 local MORE_TRIES = 2
 
 local router = {}
 
-local generation = -1
-local hosts, old_hosts = {}, {}
-local backends, old_backends = {}, {}
-
-local function refresh()
-    local now = generation_of()
-    if now ~= generation then
-        generation = now
-        old_hosts, hosts = hosts, {}
-        old_backends, backends = backends, {}
-    end
-end
-
--- The entry of `key`, decoded, or nil. Keys that do not exist are not remembered: there is no end to them.
-local function lookup(current, old, dict, key, decode)
-    local entry = current[key]
-    if entry ~= nil then
-        return entry
-    end
-    local text = dict:get(key)
-    if text == nil then
-        return nil
-    end
-    entry = old[key]
-    if entry == nil or entry.text ~= text then
-        entry = decode(text)
-    end
-    current[key] = entry
-    return entry
-end
-
 local function decode_host(text)
     local data = cjson.decode(text)
-    return { text = text, exact = data.e, prefixes = data.p }
+    return { text = text, exact = data.e, prefixes = data.p, tls = data.t }
 end
 
 local function decode_backend(text)
@@ -61,13 +30,8 @@ local function decode_backend(text)
     return { text = text, endpoints = endpoints, count = count, turn = count > 0 and math.random(count) or 0 }
 end
 
-local function host_entry(host)
-    return lookup(hosts, old_hosts, tables.hosts, host, decode_host)
-end
-
-local function backend_entry(key)
-    return lookup(backends, old_backends, tables.backends, key, decode_backend)
-end
+local host_entry, refresh_hosts = cache.new(tables.hosts, decode_host)
+local backend_entry, refresh_backends = cache.new(tables.backends, decode_backend)
 
 -- The host itself, then its first label as a wildcard, then whoever takes any host.
 local function routes_of(host)
@@ -115,11 +79,16 @@ end
 
 -- The key of the backend that this request goes to, or the status that it is answered with.
 function router.route()
-    refresh()
+    local now = generation_of()
+    refresh_hosts(now)
+    refresh_backends(now)
     local routes = routes_of(var.host)
     local key = routes ~= nil and match(routes, var.uri) or nil
     if key == nil then
         return NOT_FOUND
+    end
+    if routes.tls and var.scheme == "http" then
+        return TO_HTTPS
     end
     local backend = backend_entry(key)
     if backend == nil or backend.count == 0 then

@@ -1,4 +1,4 @@
--- The tables of the edge, in nginx's shared memory: host -> routes, backend -> endpoints.
+-- The tables of the edge, in nginx's shared memory: host -> routes, backend -> endpoints, host -> key pairs, key pair -> PEM.
 --
 -- All workers read them; only the renderer writes, through seaway.admin, one push at a time. A push leads from one revision to the next
 -- and names the instance of the memory that it is meant for, so that neither a lost nor a repeated push can go unnoticed. The generation
@@ -10,9 +10,18 @@ local cjson = require("cjson.safe")
 
 local shared = ngx.shared
 local meta = shared.seaway_meta
-local dicts = { hosts = shared.seaway_hosts, backends = shared.seaway_backends }
+local dicts = {
+    hosts = shared.seaway_hosts,
+    backends = shared.seaway_backends,
+    certificates = shared.seaway_certificates,
+    pairs = shared.seaway_pairs,
+}
 
-local tables = { hosts = dicts.hosts, backends = dicts.backends, fingerprint = "", master = 0 }
+local tables = { names = {}, fingerprint = "", master = 0 }
+for name, dict in pairs(dicts) do
+    tables[name] = dict
+    tables.names[#tables.names + 1] = name
+end
 
 local function new_instance()
     local source = assert(io.open("/dev/urandom", "rb"))
@@ -92,7 +101,9 @@ function tables.init(options)
     end
     meta:set("revision", 0)
     meta:set("generation", 0)
-    replay(options.state .. "/journal")
+    for _, journal in ipairs(options.journals) do
+        replay(journal)
+    end
     meta:set("instance", new_instance())
 end
 

@@ -1,0 +1,93 @@
+"""Certificates: which key pairs a host is served with, and which key pairs are needed at all.
+
+The key pairs of a host are a function of the Ingresses that name it under `spec.tls`, older ones first, and of the Secrets that they name.
+A host may have one pair of each algorithm, and the client chooses. A Secret that cannot be used is told to its Ingress, and the host is
+served with the default certificate: a warning in a browser is seen at once, and an outage is not mended by refusing connections.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from common.contracts.objects import Ingress, Secret
+from common.contracts.problems import Problem
+from common.store import Derived, Reads
+from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.hosts import seniority
+from nginx_config_renderer.derive.indexes import BY_SECRET, BY_TLS_HOST, tls_secrets
+from nginx_config_renderer.derive.paths import is_host
+from nginx_config_renderer.keypairs import KeyPair
+from nginx_config_renderer.model import PairKey
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A Secret that is needed. `version` changes whenever its data may have; empty if there is none."""
+
+    version: str
+
+
+def host_pairs(ours: Class) -> Callable[[Reads, str], Derived[tuple[PairKey, ...]]]:
+    """The derivation of host → key pairs, for one class of Ingresses."""
+
+    def derive(view: Reads, host: str) -> Derived[tuple[PairKey, ...]]:
+        chosen: dict[str, PairKey] = {}
+        problems: list[Problem] = []
+        for ingress in sorted(_ours(view, ours, view.by(BY_TLS_HOST, host)), key=seniority):
+            for key in tls_secrets(ingress, host):
+                pair, problem = _usable(view, ingress, key, host)
+                if problem is not None:
+                    problems.append(problem)
+                elif pair is not None:
+                    chosen.setdefault(pair.algorithm, key)
+        pairs = tuple(sorted(chosen.values()))
+        return Derived(pairs if pairs and is_host(host) else None, tuple(problems))
+
+    return derive
+
+
+def pairs(ours: Class) -> Callable[[Reads, PairKey], Derived[KeyPair]]:
+    """The derivation of the key pairs that nginx must have."""
+
+    def derive(view: Reads, key: PairKey) -> Derived[KeyPair]:
+        found = view.get(KeyPair, key.namespace, key.name)
+        needed = any(True for _ in _ours(view, ours, view.by(BY_SECRET, key)))
+        return Derived(found if needed and found is not None and not found.problem else None)
+
+    return derive
+
+
+def needs(ours: Class) -> Callable[[Reads, PairKey], Derived[Need]]:
+    """The derivation of the Secrets whose data must be read."""
+
+    def derive(view: Reads, key: PairKey) -> Derived[Need]:
+        if not any(True for _ in _ours(view, ours, view.by(BY_SECRET, key))):
+            return Derived(None)
+        notice = view.get(Secret, key.namespace, key.name)
+        return Derived(Need(notice.data_version if notice is not None else ""))
+
+    return derive
+
+
+def _ours(view: Reads, ours: Class, found: tuple[Ingress, ...]) -> Iterator[Ingress]:
+    return (ingress for ingress in found if belongs(view, ours, ingress) is True)
+
+
+def _usable(view: Reads, ingress: Ingress, key: PairKey, host: str) -> tuple[KeyPair | None, Problem | None]:
+    """The pair if it can serve `host`; a problem if it never will as it is; neither while it is not read yet."""
+    where = f"Secret {key.namespace}/{key.name}"
+    if view.get(Secret, key.namespace, key.name) is None:
+        return None, _problem(ingress, "SecretNotFound", f"{where} does not exist; create it, of type kubernetes.io/tls", host)
+    pair = view.get(KeyPair, key.namespace, key.name)
+    if pair is None:
+        return None, None
+    if pair.problem:
+        return None, _problem(ingress, "BadCertificate", f"{where}: {pair.problem}", host)
+    if host and not pair.covers(host):
+        names = ", ".join(pair.names[:5]) or "no host"
+        text = f"{where}: its certificate is for {names} and not for {host}; use one that is"
+        return None, _problem(ingress, "CertificateNotCovering", text, host)
+    return pair, None
+
+
+def _problem(ingress: Ingress, reason: str, text: str, host: str) -> Problem:
+    return Problem(ingress.ref, reason, f"{text}. Until then {host or 'every host'} is served with the default certificate")

@@ -1,0 +1,80 @@
+-- Which certificates a client is shown: those of the host that it names (SNI), else of its wildcard, else the default one, which stands
+-- in nginx.conf. Key pairs are parsed once a worker, and again when they change.
+
+local cache = require("seaway.cache")
+local cjson = require("cjson.safe")
+local ssl = require("ngx.ssl")
+local tables = require("seaway.tables")
+
+local find, lower, sub = string.find, string.lower, string.sub
+local ANY_HOST = "*"
+
+local certificates = {}
+
+local function decode_host(text)
+    return { text = text, pairs = cjson.decode(text) }
+end
+
+local function decode_pair(text)
+    local data = cjson.decode(text)
+    local chain, reason = ssl.parse_pem_cert(data.c)
+    local key
+    if chain ~= nil then
+        key, reason = ssl.parse_pem_priv_key(data.k)
+    end
+    return { text = text, chain = chain, key = key, reason = reason }
+end
+
+local host_entry, refresh_hosts = cache.new(tables.certificates, decode_host)
+local pair_entry, refresh_pairs = cache.new(tables.pairs, decode_pair)
+
+local function of(name)
+    local entry = host_entry(name)
+    local dot = entry == nil and find(name, ".", 1, true) or nil
+    if dot ~= nil and dot > 1 then
+        entry = host_entry("*" .. sub(name, dot))
+    end
+    return entry or host_entry(ANY_HOST)
+end
+
+local function usable(names)
+    local found = {}
+    for _, name in ipairs(names) do
+        local pair = pair_entry(name)
+        if pair ~= nil and pair.key ~= nil then
+            found[#found + 1] = pair
+        elseif pair ~= nil then
+            ngx.log(ngx.ERR, "key pair ", name, " cannot be used: ", pair.reason)
+        end
+    end
+    return found
+end
+
+-- Runs in the handshake.
+function certificates.choose()
+    local name = ssl.server_name()
+    if name == nil then
+        return
+    end
+    local now = tables.generation()
+    refresh_hosts(now)
+    refresh_pairs(now)
+    local entry = of(lower(name))
+    local found = entry ~= nil and usable(entry.pairs) or {}
+    if #found == 0 then
+        return
+    end
+    ssl.clear_certs()
+    for _, pair in ipairs(found) do
+        local done, reason = ssl.set_cert(pair.chain)
+        if done then
+            done, reason = ssl.set_priv_key(pair.key)
+        end
+        if not done then
+            ngx.log(ngx.ERR, "a certificate of ", name, " cannot be used: ", reason)
+            return ngx.exit(ngx.ERROR)
+        end
+    end
+end
+
+return certificates
