@@ -5,11 +5,8 @@ from hypothesis import strategies as st
 
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, Entry, Write, chunks, digest, plan, to_bytes
 
-entries = st.dictionaries(
-    st.tuples(st.sampled_from([BACKENDS, HOSTS, CERTIFICATES, PAIRS]), st.text("abc", max_size=2)),
-    st.text(min_size=1, max_size=20),
-    max_size=12,
-)
+tables = st.sampled_from([BACKENDS, HOSTS, CERTIFICATES, PAIRS])
+entries = st.dictionaries(st.tuples(tables, st.text("abc", max_size=2)), st.text(min_size=1, max_size=20), max_size=12)
 
 
 def digests(held: dict[Entry, str]) -> dict[Entry, str]:
