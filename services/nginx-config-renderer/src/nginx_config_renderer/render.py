@@ -54,6 +54,7 @@ class Edge:
     journals: tuple[str, ...]
     table_size: int
     ipv6: bool
+    strict_trailing_slash: bool = True
     error_log_level: str = "warn"
 
 

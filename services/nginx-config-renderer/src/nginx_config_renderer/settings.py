@@ -41,6 +41,11 @@ class Settings(ServiceSettings):
         ge=64,
         description="Files and connections that a worker may have open; more than the machine allows is refused to it.",
     )
+    strict_trailing_slash: bool = Field(
+        default=True,
+        description="Whether /foo is not /foo/, as Kubernetes defines; if not, who asks for /foo is sent to an Exact /foo/, "
+        "as ingress-nginx does.",
+    )
     worker_shutdown_timeout: int = Field(
         240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
     )
@@ -93,4 +98,5 @@ class Settings(ServiceSettings):
             journals=tuple(str(path) for path in (self.state / "journal", self.key_journal) if path is not None),
             table_size=self.table_size,
             ipv6=self.ipv6,
+            strict_trailing_slash=self.strict_trailing_slash,
         )

@@ -12,11 +12,11 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local NOT_FOUND, UNAVAILABLE, TO_HTTPS = "404", "503", "308"
+local NOT_FOUND, UNAVAILABLE, TO_HTTPS, TO_SLASH = "404", "503", "308", "301"
 local ANY_HOST = "*"
 local MORE_TRIES = 2
 
-local router = {}
+local router = { strict_trailing_slash = true }
 
 local function decode_host(text)
     local data = cjson.decode(text)
@@ -85,7 +85,8 @@ function router.route()
     local routes = routes_of(var.host)
     local key = routes ~= nil and match(routes, var.uri) or nil
     if key == nil then
-        return NOT_FOUND
+        local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[var.uri .. "/"] ~= nil
+        return slash and TO_SLASH or NOT_FOUND
     end
     if routes.tls and var.scheme == "http" then
         return TO_HTTPS
