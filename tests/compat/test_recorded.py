@@ -28,8 +28,7 @@ _TEXT = (Path(__file__).parent / "recorded.json").read_text()
 RECORDED: list[Json] = json.loads(re.sub(r'"([a-z-]+)-\1\.compat\.test"', r'"\1.example.test"', _TEXT))
 PREFIX = "nginx.ingress.kubernetes.io/"
 
-SUPPORTED = {"ssl-redirect", "no-such-thing"}
-NEEDS_MORE = {"hsts", "tls-ssl-redirect", "tls-no-redirect", "tls-missing-secret"}  # Strict-Transport-Security, and the annotation
+SUPPORTED = {"ssl-redirect", "force-ssl-redirect", "preserve-trailing-slash", "no-such-thing"}
 
 # Headers that a client sends and a backend need not see: ours alone, or dropped because nobody may believe them.
 DROPPED = {"forwarded"}
@@ -41,7 +40,7 @@ def annotations(case: Json) -> set[str]:
     return {name.removeprefix(PREFIX) for name in found}
 
 
-CASES = [case for case in RECORDED if annotations(case) <= SUPPORTED and case["case"] not in NEEDS_MORE]
+CASES = [case for case in RECORDED if annotations(case) <= SUPPORTED]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -116,5 +115,5 @@ async def _replay(world: EdgeWorld, host: str, request: Json, wanted: Json) -> N
 
 
 async def test_no_case_is_forgotten() -> None:
-    assert len(CASES) >= 14
+    assert len(CASES) >= 19
     assert {case["case"] for case in CASES} >= {case["case"] for case in RECORDED if not annotations(case)}

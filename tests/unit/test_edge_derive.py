@@ -12,7 +12,7 @@ from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, INDEXES
 from nginx_config_renderer.derive.paths import normalise
-from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes
+from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes, Policy, Route
 
 Raw = dict[str, Any]
 NGINX = ingress_class()
@@ -36,7 +36,11 @@ class Derived:
 
 
 def prefixes(derived: Derived, host: str) -> dict[str, BackendKey]:
-    return dict(derived.hosts[host].prefixes)
+    return {path: route.backend for path, route in derived.hosts[host].prefixes}
+
+
+def to(*claims: tuple[str, BackendKey]) -> tuple[tuple[str, Route], ...]:
+    return tuple((path, Route(backend)) for path, backend in claims)
 
 
 def test_each_path_type_lands_where_it_is_looked_up() -> None:
@@ -51,13 +55,13 @@ def test_each_path_type_lands_where_it_is_looked_up() -> None:
         ),
     )
     assert derived.hosts == {
-        "shop.example": HostRoutes(exact=(("/exact/", API),), prefixes=(("", WEB), ("/cart", WEB), ("/own", API)))
+        "shop.example": HostRoutes(exact=to(("/exact/", API)), prefixes=to(("", WEB), ("/cart", WEB), ("/own", API)))
     }
 
 
 def test_a_default_backend_takes_what_no_rule_takes_and_gives_way_to_every_rule() -> None:
     alone = Derived(NGINX, ingress("all", default="web:80"))
-    assert alone.hosts == {"": HostRoutes(prefixes=(("", WEB),))}
+    assert alone.hosts == {"": HostRoutes(prefixes=to(("", WEB)))}
 
     beside = Derived(NGINX, ingress("shop", rule("shop.example", "/cart", "api:80"), default="web:80"))
     assert prefixes(beside, "shop.example") == {"": WEB, "/cart": API}
@@ -134,7 +138,7 @@ def test_exact_and_prefix_of_one_path_are_no_clash() -> None:
         ingress("two", rule("shop.example", "/foo", "api:80", "Exact")),
     )
     assert derived.problems == {}
-    assert derived.hosts["shop.example"] == HostRoutes(exact=(("/foo", API),), prefixes=(("/foo", WEB),))
+    assert derived.hosts["shop.example"] == HostRoutes(exact=to(("/foo", API)), prefixes=to(("/foo", WEB)))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +212,16 @@ def test_readiness_that_is_unknown_counts_as_ready() -> None:
 def test_what_is_no_address_of_an_endpoint_is_left_out(address: str) -> None:
     shop, web = ingress("shop", rule("", "/", "web:80")), service("web")
     assert Derived(NGINX, shop, web, endpoint_slice("web", address)).backends[WEB] == Backend()
+
+
+def test_a_bad_annotation_is_told_and_stands_for_nothing() -> None:
+    annotations = {"nginx.ingress.kubernetes.io/ssl-redirect": "perhaps", "nginx.ingress.kubernetes.io/force-ssl-redirect": "true"}
+    shop = ingress("shop", rule("shop.example", "/", "web:80"), annotations=annotations | {"example.com/ssl-redirect": "x"})
+    derived = Derived(NGINX, service("web"), shop)
+    assert derived.problems == {
+        ("shop", "BadAnnotation"): "annotation nginx.ingress.kubernetes.io/ssl-redirect is 'perhaps'; write true or false"
+    }
+    assert derived.hosts["shop.example"].prefixes == (("", Route(WEB, Policy(force_ssl_redirect=True))),)
 
 
 def test_a_missing_service_or_port_is_told_and_answered_with_503() -> None:

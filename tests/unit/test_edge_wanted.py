@@ -15,7 +15,7 @@ from common.contracts.state import ObjectApplied, ObjectDeleted, applied_event, 
 from common.contracts.subjects import state_subject
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
 from nginx_config_renderer.derive.classes import Class
-from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes
+from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes, Policy, Route
 from nginx_config_renderer.plan import BACKENDS, HOSTS
 from nginx_config_renderer.render import Edge, backend_entry, configuration, fingerprint_of, host_entry
 from nginx_config_renderer.wanted import Wanted
@@ -110,9 +110,11 @@ def test_a_message_that_cannot_be_read_leaves_the_last_good_version_in_force_and
 
 def test_entries_are_json_and_what_users_write_is_quoted_in_it() -> None:
     evil = BackendKey("default", 'web"}}', "80")
-    assert json.loads(host_entry(HostRoutes(exact=(('/"]}', evil),), prefixes=(("", evil),)))) == {
+    assert json.loads(
+        host_entry(HostRoutes(exact=(('/"]}', Route(evil)),), prefixes=(("", Route(evil, Policy(ssl_redirect=False))),)))
+    ) == {
         "e": {'/"]}': 'default/web"}}:80'},
-        "p": {"": 'default/web"}}:80'},
+        "p": {"": ['default/web"}}:80', {"plain": True}]},
     }
     assert backend_entry(Backend((Endpoint("10.0.0.1", 80), Endpoint("fd00::1", 81)))) == '[["10.0.0.1",80],["[fd00::1]",81]]'
 

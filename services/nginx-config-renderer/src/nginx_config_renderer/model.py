@@ -29,6 +29,22 @@ class PairKey:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Policy:
+    """How the requests of a route are treated, beyond where they go."""
+
+    force_ssl_redirect: bool = False
+    ssl_redirect: bool = True
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Route:
+    """Where requests go, and how they are treated on the way."""
+
+    backend: BackendKey
+    policy: Policy = Policy()
+
+
 @dataclass(frozen=True, slots=True)
 class HostRoutes:
     """The routes of one host, paths in decoded and normalised form.
@@ -37,8 +53,8 @@ class HostRoutes:
     below. The longest one that fits is taken. A host with `tls` is served by HTTPS: whoever asks by HTTP is sent there.
     """
 
-    exact: tuple[tuple[str, BackendKey], ...] = ()
-    prefixes: tuple[tuple[str, BackendKey], ...] = ()
+    exact: tuple[tuple[str, Route], ...] = ()
+    prefixes: tuple[tuple[str, Route], ...] = ()
     tls: bool = False
 
 

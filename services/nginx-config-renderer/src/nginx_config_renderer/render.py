@@ -3,7 +3,9 @@
 An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else. nginx.conf is a function of `Edge`, so no
 object of the cluster can change a byte of it.
 
-    host       {"e": {"/path": backend, …}, "p": {"/prefix": backend, "": backend, …}, "t": true}   t: has certificates
+    host       {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true}   t: has certificates
+    route      "shop/web:80"                                the key of its backend, or
+               ["shop/web:80", {"plain": true}]             with what is not as usual
     backend    [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
     certificate  ["shop/tls-ecdsa", "shop/tls-rsa"]         the key pairs of a host
     pair       {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
@@ -18,7 +20,7 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import Backend, HostRoutes, PairKey
+from nginx_config_renderer.model import Backend, HostRoutes, PairKey, Route
 
 TEMPLATE: Final = "nginx.conf.j2"
 _ENVIRONMENT: Final = Environment(
@@ -55,6 +57,7 @@ class Edge:
     table_size: int
     ipv6: bool
     strict_trailing_slash: bool = True
+    hsts: str = ""
     error_log_level: str = "warn"
 
 
@@ -78,10 +81,16 @@ def host_key(host: str) -> str:
 def host_entry(routes: HostRoutes) -> str:
     """The entry of a host."""
     entry: dict[str, Any] = {
-        "e": {path: str(key) for path, key in routes.exact},
-        "p": {path: str(key) for path, key in routes.prefixes},
+        "e": {path: _route(route) for path, route in routes.exact},
+        "p": {path: _route(route) for path, route in routes.prefixes},
     }
     return _json(entry | {"t": True} if routes.tls else entry)
+
+
+def _route(route: Route) -> Any:
+    unusual = {"force": route.policy.force_ssl_redirect, "plain": not route.policy.ssl_redirect}
+    options = {name: True for name, given in unusual.items() if given}
+    return [str(route.backend), options] if options else str(route.backend)
 
 
 def backend_entry(backend: Backend) -> str:

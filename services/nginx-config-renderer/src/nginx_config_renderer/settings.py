@@ -46,6 +46,12 @@ class Settings(ServiceSettings):
         description="Whether /foo is not /foo/, as Kubernetes defines; if not, who asks for /foo is sent to an Exact /foo/, "
         "as ingress-nginx does.",
     )
+    hsts: str = Field(
+        "max-age=31536000; includeSubDomains",
+        pattern=r"^[A-Za-z0-9=; -]*$",
+        description="Strict-Transport-Security of hosts with a certificate (RFC 6797 §6.1) where a backend sends none; "
+        "empty is none.",
+    )
     worker_shutdown_timeout: int = Field(
         240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
     )
@@ -99,4 +105,5 @@ class Settings(ServiceSettings):
             table_size=self.table_size,
             ipv6=self.ipv6,
             strict_trailing_slash=self.strict_trailing_slash,
+            hsts=self.hsts,
         )

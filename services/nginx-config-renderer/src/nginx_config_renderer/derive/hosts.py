@@ -77,9 +77,9 @@ def _has_tls(view: Reads, ours: Class, host: str) -> bool:
 
 
 def _value(held: Held, *, tls: bool) -> HostRoutes:
-    chosen = sorted((path, exact, claim.backend) for (exact, path), claim in held.items())
+    chosen = sorted((path, exact, claim.route) for (exact, path), claim in held.items())
     return HostRoutes(
-        exact=tuple((path, backend) for path, exact, backend in chosen if exact),
-        prefixes=tuple((path, backend) for path, exact, backend in chosen if not exact),
+        exact=tuple((path, route) for path, exact, route in chosen if exact),
+        prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
         tls=tls,
     )

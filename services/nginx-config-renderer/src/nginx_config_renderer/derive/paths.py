@@ -13,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 from common.contracts.objects import Ingress
 from common.contracts.objects.networking import HTTPIngressPath, IngressBackend
 from common.contracts.problems import Problem
+from nginx_config_renderer.annotations import policy
 from nginx_config_renderer.derive.indexes import ANY_HOST, backend_key
-from nginx_config_renderer.model import BackendKey
+from nginx_config_renderer.model import Policy, Route
 
 EXACT: Final = "Exact"
 PREFIX: Final = "Prefix"
@@ -37,7 +38,7 @@ class Claim:
     ingress: Ingress
     path: str
     exact: bool
-    backend: BackendKey
+    route: Route
     fallback: bool = False
 
 
@@ -53,18 +54,20 @@ def claims(ingress: Ingress, host: str) -> Iterator[Claim | Problem]:
             ingress.ref, "BadHost", f"host {host!r} is no name of a host; write one as in RFC 1123, such as shop.example.org"
         )
         return
+    treated, problems = policy(ingress)
+    yield from problems
     for number, rule in enumerate(ingress.spec.rules):
         if rule.host.lower() != host or rule.http is None:
             continue
         for index, path in enumerate(rule.http.paths):
-            yield _claim(ingress, f"spec.rules[{number}].http.paths[{index}]", path)
+            yield _claim(ingress, f"spec.rules[{number}].http.paths[{index}]", path, treated)
     default = ingress.spec.default_backend
     if default is not None:
-        claim = _target(ingress, "spec.defaultBackend", default, "", exact=False)
+        claim = _target(ingress, "spec.defaultBackend", default, treated, "", exact=False)
         yield replace(claim, fallback=True) if isinstance(claim, Claim) else claim
 
 
-def _claim(ingress: Ingress, field: str, path: HTTPIngressPath) -> Claim | Problem:
+def _claim(ingress: Ingress, field: str, path: HTTPIngressPath, treated: Policy) -> Claim | Problem:
     if path.path_type not in PATH_TYPES:
         given = repr(path.path_type) if path.path_type else "missing"
         return Problem(
@@ -76,10 +79,10 @@ def _claim(ingress: Ingress, field: str, path: HTTPIngressPath) -> Claim | Probl
         return Problem(ingress.ref, "BadPath", f"{field}.path {written[:80]!r} {reason}")
     normal = normalise(written)
     exact = path.path_type == EXACT
-    return _target(ingress, f"{field}.backend", path.backend, normal if exact else normal.rstrip("/"), exact=exact)
+    return _target(ingress, f"{field}.backend", path.backend, treated, normal if exact else normal.rstrip("/"), exact=exact)
 
 
-def _target(ingress: Ingress, field: str, backend: IngressBackend, path: str, *, exact: bool) -> Claim | Problem:
+def _target(ingress: Ingress, field: str, backend: IngressBackend, treated: Policy, path: str, *, exact: bool) -> Claim | Problem:
     if backend.resource is not None:
         kind = backend.resource.kind
         return Problem(
@@ -89,7 +92,7 @@ def _target(ingress: Ingress, field: str, backend: IngressBackend, path: str, *,
     if key is None:
         missing = "service.name" if backend.service is None or not backend.service.name else "service.port"
         return Problem(ingress.ref, "NoBackend", f"{field}.{missing} is missing; name the Service and its port")
-    return Claim(ingress, path, exact, key)
+    return Claim(ingress, path, exact, Route(key, treated))
 
 
 def _wrong(path: str) -> str:

@@ -16,7 +16,7 @@ local NOT_FOUND, UNAVAILABLE, TO_HTTPS, TO_SLASH = "404", "503", "308", "301"
 local ANY_HOST = "*"
 local MORE_TRIES = 2
 
-local router = { strict_trailing_slash = true }
+local router = { strict_trailing_slash = true, hsts = "" }
 
 local function decode_host(text)
     local data = cjson.decode(text)
@@ -77,6 +77,17 @@ local function match(routes, path)
     return prefixes[""]
 end
 
+-- For a host with certificates, or a route that wants one: whether this request came by HTTP and shall not.
+local function to_https(routes, options)
+    if var.scheme == "http" then
+        return options == nil or options.force or not options.plain
+    end
+    if routes.tls then
+        var.seaway_hsts = router.hsts
+    end
+    return false
+end
+
 -- The key of the backend that this request goes to, or the status that it is answered with.
 function router.route()
     local now = generation_of()
@@ -88,7 +99,11 @@ function router.route()
         local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[var.uri .. "/"] ~= nil
         return slash and TO_SLASH or NOT_FOUND
     end
-    if routes.tls and var.scheme == "http" then
+    local options
+    if type(key) == "table" then
+        key, options = key[1], key[2]
+    end
+    if (routes.tls or options ~= nil and options.force) and to_https(routes, options) then
         return TO_HTTPS
     end
     local backend = backend_entry(key)
