@@ -98,7 +98,11 @@ class Up:
 
     async def back(self, part: str, old: int) -> None:
         """Waits until another process has taken the place of `old`."""
-        await wait_until(lambda: self.parts().get(part, old) != old, within=SOON)
+        try:
+            await wait_until(lambda: self.parts().get(part, old) != old, within=SOON)
+        except AssertionError:
+            end = f"ended with {self.code}" if self.code is not None else f"runs {self.parts()}"
+            raise AssertionError(f"no {part} took the place of {old}; seaway up {end}:\n{self.said[-3000:]}") from None
 
     async def ask(self, host: str, target: str = "/") -> Answer:
         """One request to its nginx."""
