@@ -171,7 +171,7 @@ async def test_a_secret_in_the_folder_is_the_certificate_of_its_host_and_stays_o
             write(folder / "cert.yaml", [tls_secret("cert", issued)])
 
             async def served(issued: Issued = issued) -> bool:
-                certificate = await shown(seaway.https, "shop.example", context)
+                certificate = await seaway.certificate("shop.example", context)
                 return (
                     x509.load_der_x509_certificate(certificate) == x509.load_pem_x509_certificate(issued.certificate)
                     if certificate
@@ -195,17 +195,6 @@ async def test_a_secret_in_the_folder_is_the_certificate_of_its_host_and_stays_o
 def holders(directory: Path, what: bytes) -> list[str]:
     """The files that hold some bytes."""
     return [path.name for path in directory.rglob("*") if path.is_file() and what in path.read_bytes()]
-
-
-async def shown(port: int, host: str, context: ssl.SSLContext) -> bytes:
-    """The certificate that a client is shown, in DER; nothing if it does not trust it."""
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=host)
-    except OSError:
-        return b""
-    der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-    writer.close()
-    return der
 
 
 async def test_the_replica_can_be_read_in_every_form_and_followed(folder: Path, tmp_path: Path, web: int) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -107,6 +108,16 @@ class Up:
     async def ask(self, host: str, target: str = "/") -> Answer:
         """One request to its nginx."""
         return await ask(self.http, host, target)
+
+    async def certificate(self, host: str, context: ssl.SSLContext) -> bytes:
+        """The certificate that a client is shown, in DER; nothing if it does not trust it."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.https, ssl=context, server_hostname=host)
+        except OSError:
+            return b""
+        der: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return der
 
     async def until(self, host: str, by: str, within: float = SOON) -> None:
         """Waits until `host` is answered by that backend, or with that status."""

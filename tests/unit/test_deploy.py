@@ -181,11 +181,28 @@ def test_the_watcher_may_hold_its_own_lease_and_no_other(monkeypatch: pytest.Mon
     assert [rule["resourceNames"] for rule in named] == [[settings.lease_name]]
 
 
-def test_the_edge_may_read_one_secret_at_a_time_and_nothing_else() -> None:
-    assert not {each["kind"] for each in manifests(EDGE)} & {"Role", "RoleBinding"}
+def test_the_edge_may_read_one_secret_at_a_time_and_tell_what_became_of_ingresses() -> None:
     assert one("ClusterRole", "seaway-nginx-config-renderer", EDGE)["rules"] == [
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses/status"], "verbs": ["patch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
     ]
+
+
+def test_the_edge_may_hold_its_own_lease_and_no_other() -> None:
+    settings = RendererSettings(_cli_parse_args=[])
+    assert kustomization(EDGE)["namespace"] == settings.lease_namespace
+    rules = one("Role", EDGE, EDGE)["rules"]
+    assert {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]} == {
+        ("leases", "create"),
+        ("leases", "get"),
+        ("leases", "update"),
+        ("pods", "list"),
+    }
+    assert [rule["resourceNames"] for rule in rules if "resourceNames" in rule] == [[settings.lease_name]]
+    name, _, value = settings.publish_status_pods.partition("=")
+    labels = kustomization(EDGE)["labels"][0]
+    assert (labels["pairs"][name], labels["includeTemplates"]) == (value, True), "its own pods are found by their label"
 
 
 def test_nobody_gets_a_token_that_does_not_need_it() -> None:

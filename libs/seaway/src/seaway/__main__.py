@@ -36,6 +36,9 @@ def run_up(
     ] = "nginx",
     controller: Annotated[str, typer.Option(help="IngressClasses with this spec.controller are ours.")] = "k8s.io/ingress-nginx",
     workers: Annotated[int, typer.Option(min=0, max=1024, help="Worker processes of nginx; 0 is one a processor.")] = 0,
+    publish_status_address: Annotated[
+        list[str] | None, typer.Option(help="Address or name that Ingresses show in their status; may be given several times.")
+    ] = None,
     nats_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the bus, on 127.0.0.1.")] = PORT,
     data: Data = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the parts say.")] = False,  # noqa: FBT002 typer's way
@@ -57,6 +60,7 @@ def run_up(
         controller=controller,
         workers=workers,
         nats=nats_port,
+        addresses=tuple(publish_status_address or ()),
         verbose=verbose,
     )
     try:

@@ -1,5 +1,6 @@
 """The parts of a Seaway on one machine: which programs run, with which arguments and settings. Pure."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ PRIVILEGED: Final = 1024  # ports below it are for root, or for who has CAP_NET_
 class Options:
     """What the operator asked for. Exactly one of `manifests` and `kubeconfig` is given.
 
-    `https` 0 is none, `workers` 0 is one a processor. `vault` is where keys are kept in memory, if there is such a place.
+    `addresses` are what Ingresses show in their status. `https` 0 is none, `workers` 0 is one a processor. `vault` is where keys are kept
+    in memory, if there is such a place.
     """
 
     home: Home
@@ -27,6 +29,7 @@ class Options:
     controller: str
     workers: int
     nats: int
+    addresses: tuple[str, ...] = ()
     vault: Path | None = None
     cluster: str = "local"
     verbose: bool = False
@@ -90,6 +93,8 @@ def renderer(options: Options, programs: Programs) -> Part:
         "STATE": str(options.home.edge),
         **({"VAULT": str(options.vault)} if options.vault is not None else {}),
         **({"MANIFESTS": str(options.manifests)} if options.manifests is not None else {"KUBECONFIG": str(options.kubeconfig)}),
+        "LEASE_NAME": "",  # nobody else speaks for this edge
+        "PUBLISH_STATUS_ADDRESS": json.dumps(options.addresses),
         "NGINX": programs.nginx,
         "HTTP_PORT": str(options.http),
         "HTTPS_PORT": str(options.https),

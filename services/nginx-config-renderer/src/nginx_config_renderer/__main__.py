@@ -47,21 +47,21 @@ async def compose(app: App[Settings]) -> None:
     reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
     app.spawn("facts", facts.run())
     intake = Intake(wanted, applier, reports)
-    keyring = Keyring(await _secrets(app), intake, reports, lambda: dt.datetime.now(dt.UTC))
+    keyring = Keyring(await _secrets(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
     app.spawn("follow", intake.follow(bus, settings.cluster))
     app.spawn("keyring", keyring.run())
     app.spawn("tell", tell_applied(applier, wanted, reports))
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 
-async def _secrets(app: App[Settings]) -> SecretSource:
-    """Where Secrets are read. Raises Fatal if no cluster is named."""
+async def _secrets(app: App[Settings], wanted: Wanted, intake: Intake) -> SecretSource:
+    """Where Secrets are read; where there is a cluster, it is told what became of its objects. Raises Fatal if none is named."""
     if app.settings.manifests is not None:
         return FolderSecrets(app.settings.manifests)
     # Kubernetes' client takes a second and 60 MB to load, and a folder needs none.
-    from nginx_config_renderer.cluster import secrets  # noqa: PLC0415
+    from nginx_config_renderer.cluster import join  # noqa: PLC0415
 
-    return await secrets(app)
+    return await join(app, wanted, intake)
 
 
 def main() -> None:

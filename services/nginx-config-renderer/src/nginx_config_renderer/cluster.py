@@ -1,21 +1,66 @@
-"""The API server as the renderer needs it: to read one Secret at a time."""
+"""The API server as the renderer needs it: to read one Secret at a time, and to tell what became of Ingresses."""
 
-from common.contracts.objects import Secret
+from collections.abc import Sequence
+from typing import Final
+
+from common.contracts.objects import Pod, Secret
 from common.contracts.refs import ObjectRef
 from common.kube.errors import KubeError, Misconfigured, NotFound
-from common.kube.session import KubeSession
-from common.runtime.app import App, Fatal
+from common.kube.events import Recorder
+from common.kube.lease import LEASES, Candidate, LeaseLost, unique_identity
+from common.kube.session import KubeSession, Scope
+from common.kube.status import Writer
+from common.runtime.app import App, Fatal, Stage
+from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.secrets import Data, SecretError, data_of
 from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.voice import Addresses, Voice
+from nginx_config_renderer.wanted import Wanted
+
+SERVICE: Final = "nginx-config-renderer"
+_LAST_EVENTS: Final = 1.0  # seconds
 
 
-async def secrets(app: App[Settings]) -> "ClusterSecrets":
-    """The Secrets of the cluster that the settings name. Raises Fatal if they name none."""
-    kubeconfig = str(app.settings.kubeconfig) if app.settings.kubeconfig else None
+async def join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterSecrets":
+    """Wires what needs the cluster that the settings name; returns its Secrets. Raises Fatal if they name none."""
+    settings = app.settings
+    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
     try:
-        return ClusterSecrets(await app.enter(KubeSession.auto(kubeconfig, agent="seaway-nginx-config-renderer")))
+        session = await app.enter(KubeSession.auto(kubeconfig, agent=f"seaway-{SERVICE}"))
     except Misconfigured as error:
         raise Fatal(str(error)) from error
+    recorder = Recorder(session, SERVICE, settings.instance)
+    voice = Voice(wanted, intake, recorder, Writer(session, SERVICE), _addresses(session, settings))
+    app.spawn("events", recorder.run())
+    app.at_stop(Stage.FLUSH, "events", lambda: recorder.drain(within=_LAST_EVENTS))
+    app.spawn("voice", _lead(session, settings, voice))
+    return ClusterSecrets(session)
+
+
+async def _lead(session: KubeSession, settings: Settings, voice: Voice) -> None:
+    """Speaks while we lead; stands by again when we do not any more, since serving goes on."""
+    if not settings.lease_name:
+        return await voice.speak()
+    while True:
+        lease = ObjectRef(LEASES, settings.lease_namespace, settings.lease_name)
+        try:
+            await Candidate(session, lease, unique_identity(), settings.lease_terms).lead(voice.speak)
+        except LeaseLost:
+            continue
+
+
+def _addresses(session: KubeSession, settings: Settings) -> Addresses:
+    """Where the edges are reached: as told, else on the nodes of all pods like ours; nowhere if that is not wanted."""
+
+    async def told() -> Sequence[str]:
+        return settings.publish_status_address if settings.publish_status else ()
+
+    async def nodes() -> Sequence[str]:
+        scope = Scope(namespace=settings.lease_namespace, labels=settings.publish_status_pods)
+        pods = [Pod.project(raw) for raw in (await session.list(Pod.resource, scope)).items]
+        return [pod.status.host_ip for pod in pods if pod.status.host_ip and not pod.metadata.deletion_timestamp]
+
+    return told if settings.publish_status_address or not settings.publish_status or not settings.lease_name else nodes
 
 
 class ClusterSecrets:

@@ -36,10 +36,13 @@ def follower(bus: Bus, cluster: str) -> Follower:
 
 
 class Intake:
-    """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before."""
+    """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
+    `news` when Ingresses or their problems are different.
+    """
 
     def __init__(self, wanted: Wanted, applier: Applier, reports: Reports) -> None:
         self.needed = asyncio.Event()
+        self.news = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
         self._reports = reports
@@ -77,6 +80,8 @@ class Intake:
         return self._wanted.change(update.messages)
 
     def _hand_on(self, news: News) -> None:
+        if news.problems or news.ingresses:
+            self.news.set()
         self._applier.want(news.entries)
         if news.needs:
             self.needed.set()

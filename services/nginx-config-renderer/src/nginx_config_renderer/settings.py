@@ -6,6 +6,7 @@ from typing import Final
 
 from pydantic import Field, field_validator
 
+from common.kube.election import Terms, lasting
 from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.render import Edge
@@ -29,6 +30,17 @@ class Settings(ServiceSettings):
     manifests: Path | None = Field(None, description="A folder of manifests that holds the Secrets, instead of an API server.")
     kubeconfig: Path | None = Field(
         None, description="How to reach the API server for Secrets; else KUBECONFIG, the pod's account, ~/.kube/config."
+    )
+    lease_namespace: str = Field("seaway-edge", description="Namespace of the edges, and of the Lease by which one of them speaks.")
+    lease_name: str = Field("seaway-edge", description="Name of that Lease; empty where there is one edge alone.")
+    lease_duration: int = Field(15, ge=3, description="Seconds after which an edge that is silent has lost the Lease.")
+    publish_status: bool = Field(default=True, description="Whether Ingresses show in their status where they are served.")
+    publish_status_address: tuple[str, ...] = Field(
+        (), description="Addresses or names to show, such as a floating address; without one those of the nodes of all edges."
+    )
+    publish_status_pods: str = Field(
+        "app.kubernetes.io/name=nginx-config-renderer",
+        description="Label selector of the edges' pods in the namespace of the Lease.",
     )
     http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
     https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
@@ -69,6 +81,11 @@ class Settings(ServiceSettings):
         if length > _LONGEST_SOCKET:
             raise ValueError(f"the path is too long for a unix socket by {length - _LONGEST_SOCKET} bytes; choose a shorter one")
         return state.absolute()
+
+    @property
+    def lease_terms(self) -> Terms:
+        """How long the lease lasts, and what follows from that."""
+        return lasting(self.lease_duration)
 
     @property
     def ours(self) -> Class:

@@ -15,7 +15,7 @@ from common.replica import Comparison, Replica, StoredMessage
 from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
-from nginx_config_renderer.derive.classes import Class
+from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
 from nginx_config_renderer.keypairs import KeyPair
@@ -33,6 +33,7 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
     EndpointSlice.resource,
     Secret.resource,
 )
+_INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ class News:
     entries: frozenset[Entry]
     problems: bool
     needs: bool = False
+    ingresses: bool = False
     comparisons: tuple[Comparison, ...] = ()
 
 
@@ -65,6 +67,7 @@ class Wanted:
     """The wanted entries of one cluster, for one class of Ingresses."""
 
     def __init__(self, cluster: str, ours: Class) -> None:
+        self._ours = ours
         self._store = Store(*INDEXES)
         self._replica = Replica(cluster, self._store)
         self._hosts = Table(self._store, BY_HOST, routes(ours))
@@ -89,6 +92,16 @@ class Wanted:
     def needs(self) -> Mapping[PairKey, Need]:
         """The Secrets whose data must be read."""
         return self._needs.values
+
+    @property
+    def ingresses(self) -> tuple[Ingress, ...]:
+        """The Ingresses that are ours, sorted by name."""
+        return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
+
+    def uid_of(self, ref: ObjectRef) -> str:
+        """The uid of an object; empty if it is not known."""
+        found = self._store.find(ref)
+        return found.metadata.uid if found is not None else ""
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -164,4 +177,5 @@ class Wanted:
                 self._entries.pop(entry, None)
             else:
                 self._entries[entry] = text
-        return News(frozenset(new), problems, bool(self._needs.update(changes).values), comparisons)
+        ingresses = any(change.ref.resource in _INGRESSES for change in changes)
+        return News(frozenset(new), problems, bool(self._needs.update(changes).values), ingresses, comparisons)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from common.contracts.objects import MODELS
-from common.kube.election import Terms
+from common.kube.election import Terms, lasting
 from common.runtime.settings import ServiceSettings
 
 
@@ -32,8 +32,8 @@ class Settings(ServiceSettings):
 
     @property
     def lease_terms(self) -> Terms:
-        """The lease's duration, and what follows from it in the proportions that Kubernetes' own controllers have."""
-        return Terms(self.lease_duration, self.lease_duration * 2 / 3, self.lease_duration * 2 / 15)
+        """How long the lease lasts, and what follows from that."""
+        return lasting(self.lease_duration)
 
     @model_validator(mode="after")
     def _one_source(self) -> "Settings":

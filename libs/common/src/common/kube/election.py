@@ -31,6 +31,11 @@ class Terms:
             raise ValueError(f"{self}: duration must be above renew, and renew above {1 + JITTER} times retry")
 
 
+def lasting(seconds: int) -> Terms:
+    """Terms of a lease that lasts so long, in the proportions that Kubernetes' own controllers have."""
+    return Terms(seconds, seconds * 2 / 3, seconds * 2 / 15)
+
+
 class Election:
     """What one candidate knows of a lease. Times are on its own monotonic clock; `stamp` is the wall clock's, for people."""
 

@@ -1,0 +1,41 @@
+"""Status: the addresses that each of our Ingresses should show in `.status.loadBalancer` (networking.k8s.io/v1 IngressLoadBalancerStatus).
+
+Users, and tools such as external-dns, read there where an Ingress is served. Only what differs is written.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.contracts.objects import Ingress
+from common.contracts.refs import ObjectRef
+
+
+@dataclass(frozen=True, slots=True)
+class StatusWrite:
+    """A status that has to be written."""
+
+    ref: ObjectRef
+    status: dict[str, Any]
+
+
+def writes(ingresses: Iterable[Ingress], addresses: Sequence[str]) -> tuple[StatusWrite, ...]:
+    """What has to be written so that `ingresses` show `addresses`; nothing while no address is known."""
+    if not addresses:
+        return ()
+    wanted = [{"ip": address} if _is_ip(address) else {"hostname": address} for address in sorted(set(addresses))]
+    status = {"loadBalancer": {"ingress": wanted}}
+    return tuple(StatusWrite(ingress.ref, status) for ingress in ingresses if _shown(ingress) != wanted)
+
+
+def _shown(ingress: Ingress) -> list[dict[str, str]]:
+    return [{"ip": one.ip} if one.ip else {"hostname": one.hostname} for one in ingress.status.load_balancer.ingress]
+
+
+def _is_ip(address: str) -> bool:
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""The voice: what one edge of all tells the API server about the objects that they serve.
+
+It writes the addresses into the status of our Ingresses, and an Event for each problem of an object, where `kubectl describe` shows it. Of
+several edges the one that holds the Lease speaks; the others know the same and are silent. Serving does not depend on any of it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from common.contracts.problems import Problem
+from common.kube.errors import KubeError, NotFound
+from common.kube.events import Recorder
+from common.kube.status import Writer
+from nginx_config_renderer.follow import Intake
+from nginx_config_renderer.status import StatusWrite, writes
+from nginx_config_renderer.wanted import Wanted
+
+LOOK: Final = 30.0  # seconds between two looks without news
+GATHER: Final = 0.2  # seconds in which news gather, so that a thousand changes are not a thousand looks at everything
+
+Addresses = Callable[[], Awaitable[Sequence[str]]]
+
+log = structlog.get_logger(__name__)
+
+
+class Voice:
+    """Tells what `wanted` knows. `addresses` says where the edges are reached."""
+
+    def __init__(self, wanted: Wanted, intake: Intake, recorder: Recorder, writer: Writer, addresses: Addresses) -> None:
+        self._wanted = wanted
+        self._intake = intake
+        self._recorder = recorder
+        self._writer = writer
+        self._addresses = addresses
+        self._told: frozenset[Problem] = frozenset()
+
+    async def speak(self) -> None:
+        """Tells it until cancelled."""
+        self._told = frozenset()
+        while True:
+            self._intake.news.clear()
+            if not self._wanted.awaited:
+                self._tell_problems()
+                await self._write_status()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK):
+                    await self._intake.news.wait()
+            await asyncio.sleep(GATHER)
+
+    def _tell_problems(self) -> None:
+        now = frozenset(self._wanted.problems)
+        for problem in sorted(now - self._told):
+            uid = self._wanted.uid_of(problem.ref)
+            if uid:
+                self._recorder.record_problem(problem, uid)
+        self._told = now
+
+    async def _write_status(self) -> None:
+        try:
+            addresses = await self._addresses()
+        except KubeError as error:
+            log.warning("status.no_addresses", reason=str(error))
+            return
+        for write in writes(self._wanted.ingresses, addresses):
+            await self._write(write)
+
+    async def _write(self, write: StatusWrite) -> None:
+        try:
+            await self._writer.patch_status(write.ref, write.status)
+        except NotFound:
+            return  # it was deleted a moment ago
+        except KubeError as error:
+            log.warning("status.not_written", ingress=str(write.ref), reason=str(error))
+        else:
+            log.info("status.written", ingress=str(write.ref))
