@@ -17,12 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from common.backoff import Backoff
-from common.codec import digest as digest_of
-from common.codec import encode
-from common.contracts.objects import BY_KIND, Projection
-from common.contracts.refs import ResourceVersion
-from common.contracts.state import ObjectApplied, ObjectDeleted, applied_event, deleted_event
-from common.contracts.subjects import state_subject
 from common.process import Child
 from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress_class
@@ -34,9 +28,9 @@ from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.plan import Entry, digest
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
+from tests.messages import message
 
 Raw = dict[str, Any]
-NOW = "2026-01-01T00:00:00Z"
 SOON = 20.0
 
 
@@ -190,31 +184,6 @@ class EdgeWorld:
     def _message(self, raw: Raw, *, gone: bool = False) -> Any:
         self._sequence += 1
         return message(raw, self._sequence, gone=gone)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A message of the stream."""
-
-    subject: str
-    headers: Mapping[str, str]
-    body: bytes
-    sequence: int
-    gone: bool = False
-
-
-def message(raw: Raw, sequence: int, *, gone: bool = False) -> Stored:
-    """What the watcher would publish for `raw`."""
-    model: type[Projection] = BY_KIND[raw["apiVersion"], raw["kind"]]
-    projected = model.project({**raw, "metadata": {**raw["metadata"], "uid": "u"}})
-    version = ResourceVersion(str(sequence))
-    event = (
-        deleted_event(ObjectDeleted(projected.ref, "u", version), source="/test", time=NOW)
-        if gone
-        else applied_event(ObjectApplied(projected, version, digest_of(projected.to_data())), source="/test", time=NOW)
-    )
-    encoded = encode(event)
-    return Stored(state_subject("local", projected.ref), encoded.headers, encoded.body, sequence, gone)
 
 
 @asynccontextmanager

@@ -2,49 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.messages import Stored, message
 
-from common.codec import digest, encode
-from common.contracts.objects import BY_KIND
-from common.contracts.refs import ResourceVersion
-from common.contracts.state import ObjectApplied, ObjectDeleted, applied_event, deleted_event
-from common.contracts.subjects import state_subject
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes, Policy, Route
 from nginx_config_renderer.plan import BACKENDS, HOSTS
 from nginx_config_renderer.render import Edge, backend_entry, configuration, fingerprint_of, host_entry
 from nginx_config_renderer.wanted import Wanted
-
-NOW = "2026-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A message of the stream."""
-
-    subject: str
-    headers: dict[str, str]
-    body: bytes
-    sequence: int
-    gone: bool = False
-
-
-def message(raw: dict[str, Any], sequence: int, *, gone: bool = False) -> Stored:
-    projected = BY_KIND[raw["apiVersion"], raw["kind"]].project({**raw, "metadata": {**raw["metadata"], "uid": "u"}})
-    version = ResourceVersion(str(sequence))
-    event = (
-        deleted_event(ObjectDeleted(projected.ref, "u", version), source="/test", time=NOW)
-        if gone
-        else applied_event(ObjectApplied(projected, version, digest(projected.to_data())), source="/test", time=NOW)
-    )
-    encoded = encode(event)
-    return Stored(state_subject("local", projected.ref), dict(encoded.headers), encoded.body, sequence, gone)
-
 
 POOL = (
     ingress_class(),

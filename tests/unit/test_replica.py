@@ -1,9 +1,9 @@
 """The replica takes what is valid, keeps what was good, and finds out when something is missing."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import pytest
+from tests.messages import Stored
 
 from common.codec import digest, encode
 from common.contracts.objects import ConfigMap, Service
@@ -14,15 +14,6 @@ from common.replica import Replica
 from common.store import Store
 
 TIME = "2026-01-02T03:04:05Z"
-
-
-@dataclass(frozen=True)
-class Stored:
-    subject: str
-    headers: dict[str, str]
-    body: bytes
-    sequence: int
-    gone: bool = field(default=False)
 
 
 def config(name: str, value: str = "x") -> ObjectApplied:

@@ -134,7 +134,8 @@ class Keyring:
             ((days, severity) for days, severity in _THRESHOLDS if pair.expires and left <= days), (0, _THRESHOLDS[-1][1])
         )
         when = dt.datetime.fromtimestamp(pair.expires, dt.UTC)
-        text = f"the certificate of Secret {key} ends on {when:%Y-%m-%d}, in less than {days} days; renew it" if days else None
+        left_over = "a day" if days == 1 else f"{days} days"
+        text = f"the certificate of Secret {key} ends on {when:%Y-%m-%d}, in less than {left_over}; renew it" if days else None
         self._alert(key, severity, text)
 
     def _alert(self, key: PairKey, severity: Severity, text: str | None) -> None:
