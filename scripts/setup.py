@@ -26,6 +26,7 @@ PACKAGES = {
     "cluster": ("busybox-static", "conntrack", "containerd", "containernetworking-plugins", "iproute2", "iptables", "runc"),
     "images": ("buildah", "busybox-static", "ca-certificates", "debootstrap", "openssl"),
     "bench": ("wrk",),
+    "clients": ("curl",),
 }
 # Services that Debian starts when it installs these packages; Seaway runs the programs itself.
 SERVICES = {"nginx": "nginx", "containerd": "containerd"}

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import json
 import os
 import signal
 import ssl
@@ -156,6 +157,26 @@ async def test_who_asks_a_host_with_a_certificate_by_http_is_sent_to_https(world
     assert (answer.status, answer.headers["location"]) == (308, "https://shop.example/a?b=1")
     await world.put(ingress("plain", rule("plain.example", "/", "web:80")))
     assert (await world.ask("plain.example")).by == "web"
+
+
+async def test_clients_are_offered_http_2_and_served_by_it(world: EdgeWorld, tmp_path: Path) -> None:
+    await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
+    await learn(world, "cert", AUTHORITY.issue("shop.example"))
+    port = world.settings.https_port
+    ask_by = [
+        "--http2",
+        "--silent",
+        "--cacert",
+        str(AUTHORITY.write(tmp_path / "ca.crt")),
+        "--resolve",
+        f"shop.example:{port}:127.0.0.1",
+    ]
+    told = ["--write-out", "\n%{http_version}", f"https://shop.example:{port}/a"]
+    process = await asyncio.create_subprocess_exec("curl", *ask_by, *told, stdout=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(SOON):
+        output, _ = await process.communicate()
+    body, _, version = output.decode().rpartition("\n")
+    assert (version, json.loads(body)["target"], json.loads(body)["name"]) == ("2", "/a", "web")
 
 
 async def test_a_killed_nginx_comes_back_with_its_certificates_although_the_renderer_is_away(world: EdgeWorld, vault: Path) -> None:

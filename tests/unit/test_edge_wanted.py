@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.messages import Stored, message
@@ -113,6 +114,13 @@ def test_the_fingerprint_tells_two_configurations_and_two_programs_apart() -> No
     texts = [configuration(EDGE, "p1"), configuration(EDGE, "p2"), configuration(replace(EDGE, http_port=81), "p1")]
     assert len({fingerprint_of(text) for text in texts}) == 3
     assert configuration(EDGE, "p1") == texts[0]
+
+
+@pytest.mark.parametrize(("version", "line"), [((1, 22, 1), "listen 443 ssl http2 default"), ((1, 26, 3), "        http2 on;\n")])
+def test_http_2_is_offered_in_the_words_of_each_nginx(version: tuple[int, ...], line: str) -> None:
+    text = configuration(replace(EDGE, nginx=version), "p")
+    assert line in text
+    assert text.count("http2") == (2 if version < (1, 25, 1) else 1)
 
 
 def test_listening_on_ipv6_and_https_can_be_left_out() -> None:

@@ -7,6 +7,7 @@ running nginx to reload through the admin socket. A configuration that nginx doe
 import asyncio
 import datetime as dt
 import hashlib
+import re
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +63,7 @@ async def test(edge: Edge, program: str) -> None:
 async def install(edge: Edge, program: str) -> str:
     """Puts nginx.conf and the program in their place if they are good; returns their fingerprint. Raises BadConfigurationError."""
     ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
+    edge = replace(edge, nginx=await version(program))
     text = configuration(edge, program_digest())
     target = Path(edge.state) / "nginx.conf"
     if not target.is_file() or target.read_text() != text:
@@ -70,6 +72,15 @@ async def install(edge: Edge, program: str) -> str:
         atomic_write(target, text.encode(), 0o644)
         log.info("configuration.written", path=str(target))
     return fingerprint_of(text)
+
+
+async def version(program: str) -> tuple[int, ...]:
+    """The version of nginx. Raises BadConfigurationError if it does not say one."""
+    outcome = await validate([program, "-v"], timeout=_TEST_DEADLINE)
+    found = re.search(r"nginx/(\d+(?:\.\d+)*)", outcome.output)
+    if found is None:
+        raise BadConfigurationError(f"{program} -v says no version: {outcome.output.strip()[:200]}")
+    return tuple(int(number) for number in found[1].split("."))
 
 
 def program_digest() -> str:

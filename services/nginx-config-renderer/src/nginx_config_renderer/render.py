@@ -35,7 +35,7 @@ _ENVIRONMENT: Final = Environment(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """What nginx.conf depends on. Paths are absolute, and nginx writes only below `run`; sizes are in MiB.
+    """What nginx.conf depends on. Paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
 
     An empty `modules` means that nginx finds them by itself.
     """
@@ -56,6 +56,7 @@ class Edge:
     journals: tuple[str, ...]
     table_size: int
     ipv6: bool
+    nginx: tuple[int, ...] = ()
     strict_trailing_slash: bool = True
     hsts: str = ""
     error_log_level: str = "warn"
