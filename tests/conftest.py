@@ -2,9 +2,12 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
+_RUN_NGINX = {"compat", "e2e", "edge"}
+_LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
 _WHERE = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"  # where servers are is not always in a person's path
 
 
@@ -15,9 +18,9 @@ def needs(program: str, *, package: str = "") -> pytest.MarkDecorator:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what is marked `root` for everybody else."""
-    if os.geteuid() == 0:
-        return
+    """Skips what is marked `root` for everybody else, and what runs nginx where there is none."""
     for item in items:
-        if item.get_closest_marker("root") is not None:
+        if os.geteuid() != 0 and item.get_closest_marker("root") is not None:
             item.add_marker(pytest.mark.skip(reason="needs root: it makes network namespaces, mounts or users"))
+        if item.path.parent.name in _RUN_NGINX and not _LUA.exists():
+            item.add_marker(pytest.mark.skip(reason="nginx or its Lua is missing: python3 scripts/setup.py edge"))

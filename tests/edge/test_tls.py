@@ -19,6 +19,7 @@ from common.testing.authority import Authority, Issued
 from common.testing.objects import ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.plan import CERTIFICATES, PAIRS
+from tests.conftest import needs
 from tests.edge.world import SOON, EdgeWorld, Raw, ask, edge, passable
 
 AUTHORITY = Authority()
@@ -159,6 +160,7 @@ async def test_who_asks_a_host_with_a_certificate_by_http_is_sent_to_https(world
     assert (await world.ask("plain.example")).by == "web"
 
 
+@needs("curl")
 async def test_clients_are_offered_http_2_and_served_by_it(world: EdgeWorld, tmp_path: Path) -> None:
     await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
     await learn(world, "cert", AUTHORITY.issue("shop.example"))
