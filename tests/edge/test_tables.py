@@ -198,6 +198,53 @@ async def test_connections_to_backends_are_kept(own: EdgeWorld) -> None:
         await own.nginx.stop(5)
 
 
+async def test_an_upgraded_connection_is_handed_through_both_ways(own: EdgeWorld) -> None:
+    """WebSocket (RFC 6455 §4), and whatever else begins with Upgrade, needs no annotation."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert b"upgrade: websocket" in head
+            assert b"connection: upgrade" in head
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+            while line := await reader.readline():
+                writer.write(b"echo " + line)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, asyncio.timeout(SOON):
+        await own.put(SHOP, service("web"), endpoint_slice("web", "127.0.0.1", port=server.sockets[0].getsockname()[1]))
+        reader, writer = await asyncio.open_connection("127.0.0.1", own.port)
+        writer.write(b"GET /ws HTTP/1.1\r\nHost: shop.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        for text in (b"one\n", b"two\n"):
+            writer.write(text)
+            assert await reader.readline() == b"echo " + text
+        writer.close()
+        await own.nginx.stop(5)
+
+
+async def test_an_answer_that_comes_bit_by_bit_is_passed_on_bit_by_bit(own: EdgeWorld) -> None:
+    """Server-sent events (HTML Living Standard, 9.2) need no annotation either."""
+    go_on = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: one\n\n")
+            await go_on.wait()
+            writer.write(b"data: two\n\n")
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, asyncio.timeout(SOON):
+        await own.put(SHOP, service("web"), endpoint_slice("web", "127.0.0.1", port=server.sockets[0].getsockname()[1]))
+        reader, writer = await asyncio.open_connection("127.0.0.1", own.port)
+        writer.write(b"GET /events HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        await reader.readuntil(b"data: one\n\n")
+        go_on.set()
+        await reader.readuntil(b"data: two\n\n")
+        writer.close()
+
+
 async def test_a_request_in_progress_is_answered_when_nginx_is_asked_to_quit(own: EdgeWorld) -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 

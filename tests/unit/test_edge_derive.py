@@ -156,6 +156,8 @@ def test_exact_and_prefix_of_one_path_are_no_clash() -> None:
             "NoBackend",
             "spec.rules[1].http.paths[0].backend.service.name is missing; name the Service and its port",
         ),
+        (rule("shop.example", "/cart", "We_b:80"), "NoBackend", "service.name 'We_b' is no name of a Service; name the Service"),
+        (rule("shop.example", "/cart", "web:" + "p" * 64), "NoBackend", "is no name of a port; name the Service and its port"),
         (
             {
                 "host": "shop.example",

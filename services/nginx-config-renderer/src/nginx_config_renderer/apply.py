@@ -72,7 +72,7 @@ class Applier:
             return None
         (table, key), reason = min(self._refused.items())
         others = f" and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
-        return f"{table} {key}{others} found no room in nginx's shared memory ({reason}); raise --table-size"
+        return f"{table} {key[:120]}{others} found no room in nginx's shared memory ({reason}); raise --table-size"
 
     def want(self, changed: Iterable[Entry]) -> None:
         """These entries are different now. Nothing is pushed before `release`."""
@@ -181,7 +181,7 @@ class Applier:
         entry, value = (write.table, write.key), digest(write.value)
         if refusal is not None:
             if entry not in self._refused:
-                log.error("entry.refused", table=write.table, key=write.key, reason=refusal)
+                log.error("entry.refused", table=write.table, key=write.key[:120], reason=refusal)
             self._refused[entry] = refusal
             self._running.pop(entry, None)
             return

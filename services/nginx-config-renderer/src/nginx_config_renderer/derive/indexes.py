@@ -1,5 +1,6 @@
 """The questions that the derivations ask of the store, and the keys of the tables."""
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,14 +12,21 @@ from nginx_config_renderer.model import BackendKey, PairKey
 ANY_HOST: Final = ""
 SERVICE_NAME: Final = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service (discovery.k8s.io/v1)
 ALL: Final = "all"
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def is_name(text: str) -> bool:
+    """Whether a Service or its port can have that name (RFC 1123 label); the API server has checked it, a bus has not."""
+    return _LABEL.fullmatch(text) is not None
 
 
 def backend_key(namespace: str, backend: IngressBackend) -> BackendKey | None:
     """The Service port that `backend` names, if it names one."""
     service = backend.service
-    if service is None or not service.name or not (service.port.name or service.port.number):
+    if service is None or not is_name(service.name):
         return None
-    return BackendKey(namespace, service.name, service.port.name or str(service.port.number))
+    port = service.port.name or str(service.port.number or "")
+    return BackendKey(namespace, service.name, port) if is_name(port) else None
 
 
 def hosts(ingress: Ingress) -> Iterator[str]:

@@ -14,7 +14,7 @@ from common.contracts.objects import Ingress
 from common.contracts.objects.networking import HTTPIngressPath, IngressBackend
 from common.contracts.problems import Problem
 from nginx_config_renderer.annotations import policy
-from nginx_config_renderer.derive.indexes import ANY_HOST, backend_key
+from nginx_config_renderer.derive.indexes import ANY_HOST, backend_key, is_name
 from nginx_config_renderer.model import Policy, Route
 
 EXACT: Final = "Exact"
@@ -90,9 +90,19 @@ def _target(ingress: Ingress, field: str, backend: IngressBackend, treated: Poli
         )
     key = backend_key(ingress.metadata.namespace, backend)
     if key is None:
-        missing = "service.name" if backend.service is None or not backend.service.name else "service.port"
-        return Problem(ingress.ref, "NoBackend", f"{field}.{missing} is missing; name the Service and its port")
+        return Problem(ingress.ref, "NoBackend", f"{field}.{_fault(backend)}; name the Service and its port")
     return Claim(ingress, path, exact, Route(key, treated))
+
+
+def _fault(backend: IngressBackend) -> str:
+    """What is wrong with a backend that names no port of a Service."""
+    name = backend.service.name if backend.service is not None else ""
+    port = backend.service.port.name if backend.service is not None else ""
+    if name and not is_name(name):
+        return f"service.name {name[:80]!r} is no name of a Service"
+    if name and port:
+        return f"service.port.name {port[:80]!r} is no name of a port"
+    return f"service.{'port' if name else 'name'} is missing"
 
 
 def _wrong(path: str) -> str:
