@@ -35,6 +35,8 @@ async def run(names: Sequence[str], effort: Effort) -> tuple[list[Row], list[str
             rows += await module.bench(effort)
         except CannotRun as error:
             failures.append(f"{name}: {error}")
+        except Exception as error:  # noqa: BLE001 the figures of the other benches are still worth something
+            failures.append(f"{name}: {error!r}")
         print(f"{name}: {time.monotonic() - began:.0f} s\n", flush=True)
     return rows, failures
 
