@@ -1,13 +1,17 @@
 """The bus: how fast the replica is written and read, and 10 000 objects from an API server to SYNCED in a follower.
 
 The limit of writing is nats-py's own publishing to JetStream with as many writes in flight, without compare-and-set; the limit of reading
-is a bare pull consumer of nats-py that looks at nothing. Both peers get the same messages from the same server.
+is a bare pull consumer of nats-py that looks at nothing. Both peers get the same messages; runs take turns, and the median of each counts.
+
+The whole way is measured by a follower that was there before the watcher. The same way with an API server that holds nothing of ours is
+what the start alone costs: the process, its connections, and its empty listings.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -22,12 +26,12 @@ from common.bus.settings import BusSettings
 from common.bus.streams import STATE, ensure_streams
 from common.codec import Encoded, digest, encode
 from common.contracts.objects import ConfigMap, EndpointSlice
-from common.contracts.refs import ResourceVersion
+from common.contracts.refs import ObjectRef, ResourceVersion
 from common.contracts.state import ObjectApplied, applied_event
 from common.contracts.subjects import state_filter, state_subject, sync_subject
 from common.kube.session import KubeSession
 from common.snapshot import Replaced
-from common.testing.kubernetes import kube_api
+from common.testing.kubernetes import KubeApi, kube_api
 from common.testing.nats import NatsServer, nats_server
 from common.testing.objects import config_map, endpoint_slice
 from tests.bench.effort import Effort
@@ -42,22 +46,31 @@ _WRITERS: Final = 16
 Message = tuple[str, Encoded]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Seconds since the watcher was started, and those of each follower that joined later."""
+
+    first: float  # until the first object was seen
+    complete: float  # until every object and the marker was
+    joins: tuple[float, ...]
+
+
 async def bench(effort: Effort) -> list[Row]:
     """Writing, reading, and the whole way."""
     messages = [_message(number) for number in range(effort.objects)]
-    async with nats_server() as server, _bus(server) as bus:
-        await ensure_streams(bus, 1)
-        theirs = await _raw_publishes(server, messages)
-        await bus._api("STREAM.PURGE.STATE")
-        ours = await _publishes(bus, messages)
-        reading = [await _snapshot(bus) for _ in range(effort.joins)]
-        raw_reading = [await _raw_snapshot(server, len(messages)) for _ in range(effort.joins)]
-    count = len(messages)
-    rows = [
-        _rate("bus, publish with compare-and-set", count / ours, "nats-py, publish", count / theirs),
-        _rate("bus, snapshot", count / percentile(reading, 0.5), "nats-py, bare pull", count / percentile(raw_reading, 0.5)),
+    ours, theirs, reading, raw_reading = [], [], [], []
+    for _ in range(effort.runs):
+        async with _empty_bus() as (server, _):
+            theirs.append(await _raw_publishes(server, messages))
+        async with _empty_bus() as (server, bus):
+            ours.append(await _publishes(bus, messages))
+            reading.append(await _snapshot(bus))
+            raw_reading.append(await _raw_snapshot(server, len(messages)))
+    return [
+        _rate("bus, publish with compare-and-set", ours, "nats-py, publish", theirs, len(messages)),
+        _rate("bus, snapshot", reading, "nats-py, bare pull", raw_reading, len(messages)),
+        *await _whole_way(effort),
     ]
-    return rows + await _whole_way(effort)
 
 
 async def _publishes(bus: NatsBus, messages: Sequence[Message]) -> float:
@@ -114,71 +127,79 @@ async def _raw_snapshot(server: NatsServer, count: int) -> float:
 
 
 async def _whole_way(effort: Effort) -> list[Row]:
-    """An API server that is full, a watcher that starts, and a follower that waits; then followers that join."""
-    async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(kube_api())
-        server = await stack.enter_async_context(nats_server())
-        kube = await stack.enter_async_context(KubeSession.from_kubeconfig(str(api.kubeconfig)))
-        bus = await stack.enter_async_context(_bus(server))
-        await ensure_streams(bus, 1)
-        await _fill(kube, effort.objects)
-        directory = Path(stack.enter_context(TemporaryDirectory(prefix="seaway-bench-watcher-")))
-        began = time.monotonic()
-        process = await stack.enter_async_context(watcher(directory, "bench", api, server))
-        listed = await _first_object(bus) - began
-        took = await _complete(bus, effort.objects) - began
-        await process.ready()
-        joins = [await _snapshot(bus) for _ in range(effort.joins)]
+    """A watcher of an API server without our objects, and of one that has them all."""
+    async with kube_api() as api, KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
+        empty = await _way(api, frozenset(), joins=0)
+        subjects = await _fill(kube, effort.objects)
+        full = await _way(api, subjects, joins=effort.joins)
     count = f"{effort.objects:,} objects"
     return [
-        Row(name=f"{count}, start of the watcher to SYNCED", value=took, unit="s", goal=GOAL),
-        Row(name=f"{count}, of that from the first one on the bus", value=took - listed, unit="s"),
-        Row(name=f"{count}, a follower joins, p50", value=percentile(joins, 0.5), unit="s"),
+        Row(name=f"{count}, start of the watcher to SYNCED", value=full.complete, unit="s", goal=GOAL),
+        Row(name="no objects, start of the watcher to SYNCED", value=empty.complete, unit="s"),
+        Row(name=f"{count}, start of the watcher to the first one", value=full.first, unit="s"),
+        Row(name=f"{count}, the first one to SYNCED", value=full.complete - full.first, unit="s"),
+        Row(name=f"{count}, a follower joins, p50", value=percentile(full.joins, 0.5), unit="s"),
     ]
 
 
-async def _first_object(bus: NatsBus) -> float:
-    """When the watcher has listed: the first of what it lists is on the bus."""
-    async with Follower(bus, STATE.name, (state_filter("local", ConfigMap.resource),), name="bench") as follower:
-        async for update in follower:
-            if update.messages:
-                return time.monotonic()
-    raise AssertionError("a follower never ends by itself")
+async def _way(api: KubeApi, subjects: frozenset[str], *, joins: int) -> Way:
+    """Starts a watcher on an empty bus, and looks until all of `subjects` are there."""
+    async with AsyncExitStack() as stack:
+        server, bus = await stack.enter_async_context(_empty_bus())
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="seaway-bench-watcher-")))
+        opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+            following = group.create_task(_follow(bus, subjects, opened))
+            await opened
+            began = time.monotonic()
+            process = await stack.enter_async_context(watcher(directory, "bench", api, server))
+        first, complete = following.result()
+        await process.ready()
+        joined = tuple([await _snapshot(bus) for _ in range(joins)])
+    return Way(first - began, complete - began, joined)
 
 
-async def _complete(bus: NatsBus, count: int) -> float:
-    """When a follower has every object, and the marker that says so."""
+async def _follow(bus: NatsBus, subjects: frozenset[str], opened: asyncio.Future[None]) -> tuple[float, float]:
+    """When the first object was seen, and when a follower had all of them and the marker that says so."""
     filters = (state_filter("local", ConfigMap.resource), sync_subject("local", ConfigMap.resource))
-    async with asyncio.timeout(120), Follower(bus, STATE.name, filters, name="bench") as follower:
-        objects: set[str] = set()
+    missing, first = set(subjects), None
+    async with Follower(bus, STATE.name, filters, name="bench") as follower:
         async for update in follower:
-            objects |= {message.subject for message in update.messages if message.subject.startswith("state.")}
-            if follower.markers and len(objects) >= count:
-                return time.monotonic()
+            if not opened.done():
+                opened.set_result(None)
+            if update.messages and first is None:
+                first = time.monotonic()
+            missing.difference_update(message.subject for message in update.messages)
+            if follower.markers and not missing and first is not None:
+                return first, time.monotonic()
     raise AssertionError("a follower never ends by itself")
 
 
-async def _fill(kube: KubeSession, count: int) -> None:
-    """Makes that many ConfigMaps of about 600 bytes."""
+async def _fill(kube: KubeSession, count: int) -> frozenset[str]:
+    """Makes that many ConfigMaps of about 600 bytes; their subjects."""
     gate = asyncio.Semaphore(_WRITERS)
+    names = [f"object-{number:05}" for number in range(count)]
 
-    async def make(number: int) -> None:
+    async def make(name: str) -> None:
         async with gate:
-            body = config_map(f"object-{number:05}", {"content": "x" * 600})
-            await kube.create(ConfigMap.resource, body, namespace="default")
+            await kube.create(ConfigMap.resource, config_map(name, {"content": "x" * 600}), namespace="default")
 
     async with asyncio.TaskGroup() as group:
-        for number in range(count):
-            group.create_task(make(number))
+        for name in names:
+            group.create_task(make(name))
+    return frozenset(state_subject("local", ObjectRef(ConfigMap.resource, "default", name)) for name in names)
 
 
 @asynccontextmanager
-async def _bus(server: NatsServer) -> AsyncIterator[NatsBus]:
-    bus = await connect(BusSettings(url=server.url, patience=30))
-    try:
-        yield bus
-    finally:
-        await bus.close()
+async def _empty_bus() -> AsyncIterator[tuple[NatsServer, NatsBus]]:
+    """A server of its own, whose streams hold nothing."""
+    async with nats_server() as server:
+        bus = await connect(BusSettings(url=server.url, patience=30))
+        try:
+            await ensure_streams(bus, 1)
+            yield server, bus
+        finally:
+            await bus.close()
 
 
 def _message(number: int) -> Message:
@@ -189,5 +210,7 @@ def _message(number: int) -> Message:
     return state_subject("local", made.ref), encode(applied_event(applied, source="/bench", time="2026-01-01T00:00:00Z"))
 
 
-def _rate(name: str, ours: float, peer: str, theirs: float) -> Row:
-    return Row(name=name, value=ours, unit="1/s", peer=peer, peer_value=theirs)
+def _rate(name: str, ours: Sequence[float], peer: str, theirs: Sequence[float], count: int) -> Row:
+    """How many of `count` a second, by the median of what some runs took."""
+    rate, peer_rate = (count / percentile(seconds, 0.5) for seconds in (ours, theirs))
+    return Row(name=name, value=rate, unit="1/s", peer=peer, peer_value=peer_rate)

@@ -212,7 +212,10 @@ async def test_a_killed_child_is_started_again() -> None:
     assert child.starts == 2
 
 
-async def test_a_child_that_cannot_run_is_started_less_and_less_often() -> None:
+@pytest.mark.parametrize(("program", "waits"), [("exit 1", [1, 2, 3, 4]), ("kill -9 $$", [1, 1, 1, 1])])
+async def test_a_child_that_cannot_run_is_started_less_and_less_often_and_one_that_is_killed_at_once(
+    program: str, waits: list[int]
+) -> None:
     asked: list[int] = []
 
     class Noted(Backoff):
@@ -220,10 +223,10 @@ async def test_a_child_that_cannot_run_is_started_less_and_less_often() -> None:
             asked.append(attempt)
             return 0.0
 
-    child = Child("broken", shell("exit 1"), restarts=Noted(first=1, most=1, factor=1, jitter=0))
+    child = Child("broken", shell(program), restarts=Noted(first=1, most=1, factor=1, jitter=0))
     async with running(child):
         await wait_until(lambda: len(asked) >= 4)
-    assert asked[:4] == [1, 2, 3, 4]
+    assert asked[:4] == waits
 
 
 async def test_the_last_words_of_a_child_are_kept_and_no_more() -> None:

@@ -28,6 +28,7 @@ from common.backoff import Backoff
 
 RESTARTS: Final = Backoff(first=0.05, most=5, factor=3, jitter=0.2)
 _SETTLED: Final = 10.0  # seconds after which a program that ends is not one that cannot start
+_KILLED: Final = 1  # the most that the wait grows to for a program that a signal ended
 _LONGEST_LINE: Final = 16 * 1024
 _LAST_WORDS: Final = 20
 _CHUNK: Final = 64 * 1024
@@ -147,7 +148,7 @@ class Child:
                 began = time.monotonic()
                 self._prepare()
                 await self._once()
-                attempt = 0 if time.monotonic() - began > _SETTLED else attempt + 1
+                attempt = self._next_attempt(attempt, time.monotonic() - began)
                 if not self._ending.is_set():
                     log.warning("child.ended", child=self.name, code=self.last_code, attempt=attempt)
                     self._ended(self)
@@ -203,6 +204,13 @@ class Child:
                 self.last_code = await process.wait()
                 await asyncio.wait({relay}, timeout=_LAST_LINES)
                 relay.cancel()
+
+    def _next_attempt(self, attempt: int, lived: float) -> int:
+        """How long to wait before the next start, as an index of the back-off. Who was killed is not at fault, and comes back at once."""
+        if lived > _SETTLED:
+            return 0
+        killed = self.last_code is not None and self.last_code < 0
+        return min(attempt + 1, _KILLED) if killed else attempt + 1
 
     def _find(self) -> None:
         """Who starts the program for us would only say that it ended."""
