@@ -1,88 +1,17 @@
 """The command `seaway`: runs a Seaway on this machine, and asks one that runs."""
 
-import asyncio
-import os
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from common.runtime.logging import quiet
-from seaway.commands import Data, show_events, state_app
-from seaway.ground import CannotStart
-from seaway.local import PORT, Home, default_root, vault_of
-from seaway.parts import Options
-from seaway.up import up
+from seaway.commands import show_events, state_app
+from seaway.up_command import run_up
 
 app = typer.Typer(
     help="What a cloud would give a Kubernetes cluster, on your own machines.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(state_app, name="state")
 app.command("events")(show_events)
-
-
-@app.command("up")
-def run_up(
-    manifests: Annotated[
-        Path | None, typer.Option(help="Serve the manifests in this folder.", exists=True, file_okay=False)
-    ] = None,
-    kubeconfig: Annotated[
-        Path | None, typer.Option(help="Serve the cluster of this kubeconfig (or KUBECONFIG).", exists=True, dir_okay=False)
-    ] = None,
-    http: Annotated[int, typer.Option(min=1, max=65535, help="Port of HTTP.")] = 80,
-    https: Annotated[int, typer.Option(min=0, max=65535, help="Port of HTTPS; 0 is none.")] = 443,
-    ingress_class: Annotated[
-        str, typer.Option("--class", help="The annotation kubernetes.io/ingress.class that is ours.")
-    ] = "nginx",
-    controller: Annotated[str, typer.Option(help="IngressClasses with this spec.controller are ours.")] = "k8s.io/ingress-nginx",
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Worker processes of nginx; 0 is one a processor.")] = 0,
-    publish_status_address: Annotated[
-        list[str] | None, typer.Option(help="Address or name that Ingresses show in their status; may be given several times.")
-    ] = None,
-    nats_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the bus, on 127.0.0.1.")] = PORT,
-    data: Data = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the parts say.")] = False,  # noqa: FBT002 typer's way
-) -> None:
-    """Run a Seaway on this machine until Ctrl-C: the bus, the watcher, the renderer and nginx."""
-    kubeconfig = kubeconfig or _kubeconfig_of_environment(manifests)
-    if (manifests is None) == (kubeconfig is None):
-        typer.echo("seaway: name one source of objects: --manifests DIR or --kubeconfig FILE", err=True)
-        raise typer.Exit(2)
-    root = (data or default_root()).absolute()
-    options = Options(
-        home=Home(root),
-        vault=vault_of(root),
-        manifests=manifests.absolute() if manifests else None,
-        kubeconfig=kubeconfig.absolute() if kubeconfig else None,
-        http=http,
-        https=https,
-        ingress_class=ingress_class,
-        controller=controller,
-        workers=workers,
-        nats=nats_port,
-        addresses=tuple(publish_status_address or ()),
-        verbose=verbose,
-    )
-    try:
-        asyncio.run(up(options, typer.echo, _warn))
-    except CannotStart as error:
-        typer.echo(f"seaway: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _kubeconfig_of_environment(manifests: Path | None) -> Path | None:
-    """What KUBECONFIG names, where no other source is named."""
-    named = os.environ.get("KUBECONFIG", "")
-    if manifests is not None or not named:
-        return None
-    if not Path(named).is_file():
-        typer.echo(f"seaway: KUBECONFIG is {named}, and there is no such file; name one, or use --kubeconfig FILE", err=True)
-        raise typer.Exit(2)
-    return Path(named)
-
-
-def _warn(text: str) -> None:
-    typer.echo(text, err=True)
+app.command("up")(run_up)
 
 
 def main() -> None:
