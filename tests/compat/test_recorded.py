@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from common.testing.objects import ingress_class
 from tests.compat.backends import backends
-from tests.edge.world import EdgeWorld, edge, passable
+from tests.edge.world import EdgeWorld, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -44,12 +44,11 @@ CASES = [case for case in RECORDED if annotations(case) <= SUPPORTED]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EdgeWorld]:
-    directory = tmp_path_factory.mktemp("compat")
-    passable(directory)
-    async with edge(directory, strict_trailing_slash=False) as world, backends() as objects:
-        await world.put(ingress_class(), *objects)
-        yield world
+async def world() -> AsyncIterator[EdgeWorld]:
+    with open_directory() as directory:
+        async with edge(directory, strict_trailing_slash=False) as world, backends() as objects:
+            await world.put(ingress_class(), *objects)
+            yield world
 
 
 async def ask(world: EdgeWorld, default_host: str, request: Json) -> tuple[int, dict[str, str], str]:

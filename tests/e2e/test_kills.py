@@ -28,7 +28,6 @@ from nginx_config_renderer.plan import digest
 from nginx_config_renderer.wanted import Wanted
 from seaway.local import operator
 from tests.e2e.up_world import SOON, Up, up
-from tests.edge.world import passable
 from tests.integration.watcher_world import become_equal, messages
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -119,13 +118,6 @@ def host(number: int) -> str:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A directory that nginx's user gets through to."""
-    passable(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 async def api() -> AsyncIterator[KubeApi]:
     async with kube_api() as api:
         yield api
@@ -159,7 +151,7 @@ async def kill(seaway: Up, api: KubeApi, chance: random.Random) -> str:
     return part
 
 
-async def test_a_hundred_kills_cost_no_wrong_answer_and_everything_agrees_in_the_end(api: KubeApi, directory: Path) -> None:
+async def test_a_hundred_kills_cost_no_wrong_answer_and_everything_agrees_in_the_end(api: KubeApi, tmp_path: Path) -> None:
     chance = random.Random()  # noqa: S311 the seed is told below
     seed = chance.randrange(2**32)
     chance.seed(seed)
@@ -171,7 +163,7 @@ async def test_a_hundred_kills_cost_no_wrong_answer_and_everything_agrees_in_the
         kube = await stack.enter_async_context(KubeSession.from_kubeconfig(str(api.kubeconfig)))
         sites = Sites(kube, tuple(backends.addresses), chance)
         await sites.make()
-        seaway = await stack.enter_async_context(up(directory, f"--kubeconfig={api.kubeconfig}"))
+        seaway = await stack.enter_async_context(up(tmp_path, f"--kubeconfig={api.kubeconfig}"))
         for number in range(SITES):
             await seaway.until(host(number), sites.right(number))
         async with asyncio.TaskGroup() as group:

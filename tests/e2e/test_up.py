@@ -20,7 +20,7 @@ from common.testing.objects import endpoint_slice, ingress, ingress_class, rule,
 from common.testing.ports import free_port
 from seaway.local import vault_of
 from tests.e2e.up_world import SOON, Up, remains, up, write
-from tests.edge.world import ask, backend, passable
+from tests.edge.world import ask, backend
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -28,7 +28,6 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of manifests."""
-    passable(tmp_path)
     manifests = tmp_path / "manifests"
     manifests.mkdir()
     return manifests

@@ -15,7 +15,6 @@ from common.testing.authority import Authority
 from common.testing.kubernetes import KubeApi, kube_api
 from common.testing.objects import ingress, ingress_class, rule, service, tls_secret
 from tests.e2e.up_world import SOON, up
-from tests.edge.world import passable
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -52,7 +51,6 @@ async def addresses(kube: KubeSession) -> list[Any]:
 async def test_an_ingress_shows_where_it_is_served_and_what_is_wrong_with_it(
     api: KubeApi, kube: KubeSession, tmp_path: Path
 ) -> None:
-    passable(tmp_path)
     authority = Authority()
     shop = ingress("shop", rule("shop.example", "/", "web:80"))
     shop["spec"]["tls"] = [{"hosts": ["shop.example"], "secretName": "cert"}]

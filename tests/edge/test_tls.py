@@ -20,7 +20,7 @@ from common.testing.objects import ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.plan import CERTIFICATES, PAIRS
 from tests.conftest import needs
-from tests.edge.world import SOON, EdgeWorld, Raw, ask, edge, passable
+from tests.edge.world import SOON, EdgeWorld, Raw, ask, edge
 
 AUTHORITY = Authority()
 DEFAULT = "Seaway default certificate"
@@ -35,7 +35,6 @@ def vault() -> Any:
 
 @pytest.fixture
 async def world(tmp_path: Path, vault: Path) -> AsyncIterator[EdgeWorld]:
-    passable(tmp_path)
     async with edge(tmp_path, vault=vault) as world:
         await world.put(service("web"), *await world.serve("web"))
         yield world

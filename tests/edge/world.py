@@ -10,10 +10,11 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from common.backoff import Backoff
@@ -104,16 +105,16 @@ def prepare(state: Path) -> None:
     run = state / "run"
     run.mkdir(mode=0o700, parents=True, exist_ok=True)
     if os.geteuid() == 0:
-        passable(state)
         user = pwd.getpwnam("www-data")
         os.chown(run, user.pw_uid, user.pw_gid)
 
 
-def passable(directory: Path) -> None:
-    """Lets nginx's user through to a directory of a test; pytest makes its own for us alone."""
-    for step in (directory, *directory.parents):
-        if step.stat().st_uid == os.geteuid() and step.stat().st_mode & 0o011 != 0o011:
-            step.chmod(step.stat().st_mode | 0o011)
+@contextmanager
+def open_directory() -> Iterator[Path]:
+    """A directory that nginx's user gets through, for as long as the block runs. pytest keeps its own for us alone."""
+    with TemporaryDirectory(prefix="seaway-test-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
+        yield Path(directory)
 
 
 def nginx_of(state: Path) -> Child:
