@@ -116,7 +116,9 @@ class MadeAnew(Delegate):
             if make_anew is None:
                 yield reader
                 return
-            buffered = await reader.batch()
+            buffered: Sequence[Message] = ()
+            while not buffered:
+                buffered = await reader.batch()
             await make_anew()
             yield _BufferedReader(reader, buffered)
 

@@ -45,7 +45,7 @@ async def test_a_stored_message_is_read_back_as_it_was(log: Bus) -> None:
     assert headers.items() <= last.headers.items()
     assert await log.get("LOG", stored.sequence) == last
     async with log.read("LOG", EVERYTHING, Start(), name="again") as reader:
-        [read] = await reader.batch()
+        [read] = await _read(reader, 1)
         assert replace(read, time=last.time) == last
         assert read.time == pytest.approx(last.time)
 
@@ -119,7 +119,7 @@ async def test_a_message_above_the_limit_is_refused_and_the_connection_lives_on(
 async def test_what_max_payload_promises_is_taken(log: Bus) -> None:
     await log.publish(subject("a"), b"x" * log.max_payload, {"ce-subject": "y" * 2000})
     async with log.read("LOG", EVERYTHING, Start(), name="large") as reader:
-        [message] = await reader.batch()
+        [message] = await _read(reader, 1)
         assert len(message.body) == log.max_payload
 
 

@@ -3,13 +3,15 @@
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from common.bus.protocol import Bus, Message, Start
 from common.bus.streams import EVENTS
 from common.codec import CodecError, decode
 from common.contracts.subjects import EVENTS as ROOT
 from common.contracts.subjects import decode as text_of
+
+_QUIET: Final = 2  # signs of life without a message, after which a bus that was slow to begin has no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +35,10 @@ class Said:
 
 async def facts(bus: Bus, *, watch: bool) -> AsyncIterator[Said]:
     """Every fact that the bus still holds, in order; with `watch` also those to come."""
-    last = (await bus.stream_state(EVENTS.name)).last_sequence
-    if not watch and last == 0:
+    state = await bus.stream_state(EVENTS.name)
+    if not watch and state.messages == 0:
         return
+    quiet = 0
     async with bus.read(EVENTS.name, (f"{ROOT}.>",), Start(1), name="seaway-events") as reader:
         while True:
             batch = await reader.batch()
@@ -43,7 +46,8 @@ async def facts(bus: Bus, *, watch: bool) -> AsyncIterator[Said]:
                 said = read(message)
                 if said is not None:
                     yield said
-            if not watch and (not batch or batch[-1].sequence >= last):
+            quiet = 0 if batch else quiet + 1
+            if not watch and (quiet == _QUIET or (batch and batch[-1].sequence >= state.last_sequence)):
                 return
 
 
