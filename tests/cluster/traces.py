@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
 
-DIRECTORIES = ("/opt", "/run", "/run/netns", "/tmp", "/var/lib", "/var/lib/cni", "/var/log", "/usr/libexec")  # noqa: S108
+DIRECTORIES = ("/opt", "/run", "/run/netns", "/var/lib", "/var/lib/cni", "/var/log", "/usr/libexec")
+SHARED = "/tmp"  # noqa: S108 everybody writes there, so only what is named for a program of the cluster counts
 SYSCTLS = (
     "kernel/panic",
     "kernel/panic_on_oops",
@@ -38,7 +39,7 @@ class Traces:
             links=frozenset(link["ifname"] for link in json.loads(_output("ip", "-json", "link"))),
             rules=frozenset(_rules("iptables-save") + _rules("ip6tables-save")),
             groups=frozenset(str(path) for path in Path("/sys/fs/cgroup").glob("**/seaway*")),
-            files=frozenset(str(path) for directory in DIRECTORIES for path in Path(directory).glob("*")),
+            files=frozenset(_files()),
             sysctls=frozenset(f"{name}={(Path('/proc/sys') / name).read_text()}" for name in SYSCTLS),
         )
 
@@ -46,6 +47,11 @@ class Traces:
         """What came since."""
         came = {kind.name: sorted(getattr(later, kind.name) - getattr(self, kind.name)) for kind in fields(self)}
         return {kind: things for kind, things in came.items() if things}
+
+
+def _files() -> list[str]:
+    theirs = [path for path in Path(SHARED).glob("*") if path.name.startswith(PROGRAMS)]
+    return [str(path) for path in (*theirs, *(path for directory in DIRECTORIES for path in Path(directory).glob("*")))]
 
 
 def _processes() -> list[str]:
