@@ -25,7 +25,9 @@ from tests.bus.test_follower import copying
 from tests.bus.test_publisher import publishing
 
 # nats-py forgets the socket of an attempt to connect that timed out, as those to a frozen server do.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning", "ignore:unclosed transport:ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed <StreamWriter:ResourceWarning", "ignore:unclosed transport:ResourceWarning"
+)
 
 OLD = "2.10.25"
 
