@@ -30,6 +30,17 @@ def shell(code: str) -> list[str]:
     return ["sh", "-c", code]
 
 
+def server(on: str, code: str) -> list[str]:
+    """Waits for signals and does `code` at each `on`. No shell: dash loses a signal that comes while it starts a program."""
+    return python(f"""
+        import signal, sys
+        signal.signal(signal.{on}, lambda *_: {code})
+        print("ready", flush=True)
+        while True:
+            signal.pause()
+    """)
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs: one that has ended but was not waited for does not."""
     try:
@@ -260,7 +271,7 @@ async def test_a_childs_own_children_do_not_keep_it_from_being_started_again(tmp
 
 async def test_a_child_is_told_to_read_its_configuration_again() -> None:
     heard: list[str] = []
-    child = Child("server", shell("trap 'echo again' HUP; echo ready; while :; do sleep 0.05; done"), hear=heard.append)
+    child = Child("server", server("SIGHUP", "print('again', flush=True)"), hear=heard.append)
     async with running(child):
         await wait_until(lambda: "ready" in heard)
         child.reload()
@@ -270,7 +281,7 @@ async def test_a_child_is_told_to_read_its_configuration_again() -> None:
 
 async def test_a_child_that_is_stopped_ends_by_itself_and_stays_ended() -> None:
     ends: list[Any] = []
-    child = Child("server", shell("trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done"), ended=ends.append)
+    child = Child("server", server("SIGTERM", "sys.exit(0)"), ended=ends.append)
     async with running(child) as task:
         await wait_until(lambda: "ready" in child.words)
         assert await child.stop(grace=10)
