@@ -1,7 +1,7 @@
 """The backends of the recorded cases: each Service behaves as the one of that name did when the answers were recorded.
 
-`a`, `b`, `c` are three servers each that tell what they saw, `err` always answers 503, `dead` closes without an answer, `mix` is one `err`
-and two that tell, `mixdead` one `dead` and two that tell, `none` has no endpoints, and `missing` is no Service.
+`a`, `b`, `c` are three servers each that tell what they saw, `err` always answers 503, `dead` closes without an answer, `slow` takes three
+seconds, `mix` is one `err` and two that tell, `mixdead` one `dead` and two that tell, `none` has no endpoints, and `missing` is no Service.
 """
 
 import asyncio
@@ -13,7 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from common.testing.objects import endpoint_slice, service
 from tests.edge.world import Raw
 
-TELLS, FAILS, CLOSES = "tells", "fails", "closes"
+TELLS, FAILS, CLOSES, DELAYS = "tells", "fails", "closes", "delays"
+DELAY = 3.0
 SERVICES: dict[str, tuple[str, ...]] = {
     "a": (TELLS, TELLS, TELLS),
     "b": (TELLS, TELLS, TELLS),
@@ -22,6 +23,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "dead": (CLOSES,),
     "mix": (FAILS, TELLS, TELLS),
     "mixdead": (CLOSES, TELLS, TELLS),
+    "slow": (DELAYS,),
     "none": (),
 }
 
@@ -54,6 +56,8 @@ async def _server(name: str, number: int, kind: str) -> AsyncIterator[int]:
                 body = await reader.readexactly(length)
                 if kind == CLOSES:
                     return
+                if kind == DELAYS:
+                    await asyncio.sleep(DELAY)  # it is what such a server does
                 if kind == FAILS:
                     writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
                 else:

@@ -10,29 +10,36 @@ from common.testing.objects import endpoint_slice, ingress, ingress_class, rule,
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.hosts import routes
-from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, INDEXES
+from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, INDEXES
 from nginx_config_renderer.derive.paths import normalise
-from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes, Policy, Route
+from nginx_config_renderer.derive.policies import policies
+from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
+from nginx_config_renderer.policy import Affinity, Policy
 
 Raw = dict[str, Any]
 NGINX = ingress_class()
 WEB = BackendKey("default", "web", "80")
 API = BackendKey("default", "api", "80")
+SHOP = IngressKey("default", "shop")
+PREFIX = "nginx.ingress.kubernetes.io/"
 
 
 class Derived:
-    """Both tables of some objects."""
+    """The tables of some objects."""
 
     def __init__(self, *objects: Raw, ours: Class | None = None) -> None:
         store = Store(*INDEXES)
         hosts: Table[str, HostRoutes] = Table(store, BY_HOST, routes(ours or Class()))
         backends: Table[BackendKey, Backend] = Table(store, BY_BACKEND, endpoints(ours or Class()))
         changes = store.replace(BY_KIND[raw["apiVersion"], raw["kind"]].project(raw) for raw in objects)
-        hosts.update(changes)
-        backends.update(changes)
+        treated: Table[IngressKey, Policy] = Table(store, BY_NAME, policies(ours or Class()))
+        for table in (hosts, backends, treated):
+            table.update(changes)
         self.hosts = dict(hosts.values)
         self.backends = dict(backends.values)
-        self.problems = {(problem.ref.name, problem.reason): problem.message for problem in (*hosts.problems, *backends.problems)}
+        self.policies = dict(treated.values)
+        problems = (*hosts.problems, *backends.problems, *treated.problems)
+        self.problems = {(problem.ref.name, problem.reason): problem.message for problem in problems}
 
 
 def prefixes(derived: Derived, host: str) -> dict[str, BackendKey]:
@@ -40,7 +47,7 @@ def prefixes(derived: Derived, host: str) -> dict[str, BackendKey]:
 
 
 def to(*claims: tuple[str, BackendKey]) -> tuple[tuple[str, Route], ...]:
-    return tuple((path, Route(backend)) for path, backend in claims)
+    return tuple((path, Route(backend, SHOP)) for path, backend in claims)
 
 
 def test_each_path_type_lands_where_it_is_looked_up() -> None:
@@ -60,7 +67,7 @@ def test_each_path_type_lands_where_it_is_looked_up() -> None:
 
 
 def test_a_default_backend_takes_what_no_rule_takes_and_gives_way_to_every_rule() -> None:
-    alone = Derived(NGINX, ingress("all", default="web:80"))
+    alone = Derived(NGINX, ingress("shop", default="web:80"))
     assert alone.hosts == {"": HostRoutes(prefixes=to(("", WEB)))}
 
     beside = Derived(NGINX, ingress("shop", rule("shop.example", "/cart", "api:80"), default="web:80"))
@@ -138,7 +145,8 @@ def test_exact_and_prefix_of_one_path_are_no_clash() -> None:
         ingress("two", rule("shop.example", "/foo", "api:80", "Exact")),
     )
     assert derived.problems == {}
-    assert derived.hosts["shop.example"] == HostRoutes(exact=to(("/foo", API)), prefixes=to(("/foo", WEB)))
+    assert prefixes(derived, "shop.example") == {"/foo": WEB}
+    assert [(path, route.backend) for path, route in derived.hosts["shop.example"].exact] == [("/foo", API)]
 
 
 @pytest.mark.parametrize(
@@ -223,7 +231,78 @@ def test_a_bad_annotation_is_told_and_stands_for_nothing() -> None:
     assert derived.problems == {
         ("shop", "BadAnnotation"): "annotation nginx.ingress.kubernetes.io/ssl-redirect is 'perhaps'; write true or false"
     }
-    assert derived.hosts["shop.example"].prefixes == (("", Route(WEB, Policy(force_ssl_redirect=True))),)
+    assert derived.hosts["shop.example"].prefixes == (("", Route(WEB, SHOP, special=True)),)
+    assert derived.policies == {SHOP: Policy(force_ssl_redirect=True)}
+
+
+def test_annotations_become_a_policy_and_what_is_not_said_is_as_usual() -> None:
+    asked = {
+        "backend-protocol": "https",
+        "proxy-body-size": "8M",
+        "proxy-request-buffering": "off",
+        "proxy-read-timeout": "3600s",
+        "proxy-next-upstream": "error http_503",
+        "upstream-hash-by": "$http_x_user-${request_uri}",
+        "affinity": "cookie",
+        "session-cookie-name": "route",
+        "session-cookie-max-age": "600",
+    }
+    shop = ingress("shop", rule("", "/", "web:80"), annotations={PREFIX + name: value for name, value in asked.items()})
+    derived = Derived(NGINX, service("web"), shop)
+    assert derived.problems == {}
+    assert derived.policies[SHOP] == Policy(
+        scheme="https",
+        body_size=8 * 1024**2,
+        request_buffering=False,
+        read_timeout=3600,
+        retry_on=frozenset({"error", "status"}),
+        hash_by=("$http_x_user", "-", "$request_uri"),
+        affinity=Affinity(name="route", max_age=600),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "mend"),
+    [
+        ("proxy-body-size", "10 lemons", "write a size such as 512k, 8m or 1g; 0 is no limit"),
+        ("proxy-read-timeout", "-1", "write seconds as a whole number from 1 to 2592000"),
+        ("proxy-buffering", "yes", "write on or off"),
+        ("backend-protocol", "SMTP", "write GRPC, GRPCS, HTTP or HTTPS"),
+        ("proxy-next-upstream", "error http_418", "write off, or some of error, timeout"),
+        ("upstream-hash-by", "$request_uri; x", "write variables of a request"),
+        ("upstream-hash-by", "$ssl_server_raw", "$ssl_server_raw is no variable of a request"),
+        ("load-balance", "random", "write ewma, least_conn or round_robin"),
+        ("affinity", "ip", "write cookie"),
+        ("session-cookie-path", "/; Domain=evil", "write printable ASCII without spaces and semicolons"),
+        ("session-cookie-name", "a=b", "write letters, digits and dashes"),
+        ("canary-weight", "many", "write a whole number from 0 to 1000000"),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str, mend: str) -> None:
+    shop = ingress("shop", rule("", "/", "web:80"), annotations={PREFIX + name: value})
+    derived = Derived(NGINX, service("web"), shop)
+    assert mend in derived.problems["shop", "BadAnnotation"]
+    assert derived.policies == {}
+    assert derived.hosts[""].prefixes == (("", Route(WEB, SHOP)),)
+
+
+def test_a_canary_adds_a_backend_to_the_route_of_another_ingress_and_has_none_of_its_own() -> None:
+    asked = {"canary": "true", "canary-by-header": "X-Canary", "canary-weight": "30", "canary-weight-total": "60"}
+    new = ingress("new", rule("shop.example", "/", "api:80"), annotations={PREFIX + name: value for name, value in asked.items()})
+    derived = Derived(NGINX, service("web"), service("api"), new, ingress("shop", rule("shop.example", "/", "web:80")))
+    canary = Canary(API, header="X-Canary", weight=30)
+    assert derived.hosts["shop.example"].prefixes == (("", Route(WEB, SHOP, (canary,))),)
+    assert derived.problems == {}
+
+
+def test_a_canary_of_nothing_is_told_so_and_serves_nothing() -> None:
+    new = ingress(
+        "new", rule("shop.example", "/", "api:80"), annotations={PREFIX + "canary": "true", PREFIX + "canary-weight": "5"}
+    )
+    derived = Derived(NGINX, service("api"), new)
+    assert derived.hosts["shop.example"] == HostRoutes()
+    mend = "create the Ingress that it is the canary of, with the same host, path and pathType"
+    assert derived.problems == {("new", "CanaryAlone"): f"nobody serves shop.example/; {mend}"}
 
 
 def test_a_missing_service_or_port_is_told_and_answered_with_503() -> None:

@@ -12,9 +12,10 @@ from tests.messages import Stored, message
 
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
 from nginx_config_renderer.derive.classes import Class
-from nginx_config_renderer.model import Backend, BackendKey, Endpoint, HostRoutes, Policy, Route
+from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
 from nginx_config_renderer.plan import BACKENDS, HOSTS
-from nginx_config_renderer.render import Edge, backend_entry, configuration, fingerprint_of, host_entry
+from nginx_config_renderer.policy import Affinity, Policy
+from nginx_config_renderer.render import Edge, backend_entry, configuration, fingerprint_of, host_entry, policy_entry
 from nginx_config_renderer.wanted import Wanted
 
 POOL = (
@@ -81,13 +82,31 @@ def test_a_message_that_cannot_be_read_leaves_the_last_good_version_in_force_and
 
 def test_entries_are_json_and_what_users_write_is_quoted_in_it() -> None:
     evil = BackendKey("default", 'web"}}', "80")
-    assert json.loads(
-        host_entry(HostRoutes(exact=(('/"]}', Route(evil)),), prefixes=(("", Route(evil, Policy(ssl_redirect=False))),)))
-    ) == {
-        "e": {'/"]}': 'default/web"}}:80'},
-        "p": {"": ['default/web"}}:80', {"plain": True}]},
+    shop = IngressKey("default", "shop")
+    canary = Canary(evil, header_pattern='"}', weight=5)
+    routes = HostRoutes(exact=(('/"]}', Route(evil, shop)),), prefixes=(("", Route(evil, shop, (canary,), special=True)),))
+    backend = 'default/web"}}:80'
+    assert json.loads(host_entry(routes)) == {
+        "e": {'/"]}': [backend, "default/shop"]},
+        "p": {"": [backend, "default/shop", {"p": True, "c": [{"b": backend, "re": '"}', "w": 5, "of": 100}]}]},
     }
     assert backend_entry(Backend((Endpoint("10.0.0.1", 80), Endpoint("fd00::1", 81)))) == '[["10.0.0.1",80],["[fd00::1]",81]]'
+
+
+def test_the_entry_of_a_policy_holds_what_is_not_as_usual() -> None:
+    assert json.loads(policy_entry(Policy(ssl_redirect=False))) == {"plain": True}
+    assert json.loads(policy_entry(Policy(body_size=0, read_timeout=9))) == {
+        "at": "@http-kept-passed-any-once",
+        "timeouts": [5, 60, 9],
+    }
+    assert json.loads(policy_entry(Policy(retry_on=frozenset({"status", "error"}), body_size=5))) == {
+        "at": "@http-kept-passed-1m-status",
+        "max": 5,
+        "retry": {"on": ["error", "status"], "tries": 3, "within": 0},
+    }
+    assert json.loads(policy_entry(Policy(affinity=Affinity(max_age=9, secure=False)))) == {
+        "sticky": {"name": "INGRESSCOOKIE", "attributes": "; Path=/; Max-Age=9", "canary": True, "secure": False},
+    }
 
 
 EDGE = Edge(
@@ -126,5 +145,5 @@ def test_http_2_is_offered_in_the_words_of_each_nginx(version: tuple[int, ...], 
 def test_listening_on_ipv6_and_https_can_be_left_out() -> None:
     text = configuration(replace(EDGE, ipv6=False, https_port=0), "p")
     assert "[::]" not in text
-    assert "ssl" not in text
+    assert "ssl_certificate " not in text
     assert "listen [::]:443 ssl" in configuration(EDGE, "p")

@@ -30,19 +30,41 @@ class PairKey:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Policy:
-    """How the requests of a route are treated, beyond where they go."""
+class IngressKey:
+    """An Ingress, as metrics and policies name it."""
 
-    force_ssl_redirect: bool = False
-    ssl_redirect: bool = True
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Canary:
+    """A backend beside the main one of a route, and which requests go to it: those that a header or a cookie sends there, else a share.
+
+    `header` "always" and "never" decide, unless a `header_value` or a `header_pattern` (PCRE) says which values do; so does `cookie`. The
+    share is `weight` of `weight_total`.
+    """
+
+    backend: BackendKey
+    header: str = ""
+    header_value: str = ""
+    header_pattern: str = ""
+    cookie: str = ""
+    weight: int = 0
+    weight_total: int = 100
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Route:
-    """Where requests go, and how they are treated on the way."""
+    """Where requests go, and which Ingress says so. `special`: its requests are treated by a policy of its own."""
 
     backend: BackendKey
-    policy: Policy = Policy()
+    ingress: IngressKey
+    canaries: tuple[Canary, ...] = ()
+    special: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Plan: from what nginx's tables hold to what they should hold, as pushes of bounded size.
 
 What nginx holds is known by digests. The order of writes matters, because a request may come between two of them: what is named is set
-before what names it (backends before hosts, key pairs before the certificates of a host), and taken away after it.
+before what names it (backends and policies before hosts, key pairs before the certificates of a host), and taken away after it.
 """
 
 import hashlib
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 HOSTS: Final = "hosts"
+POLICIES: Final = "policies"
 BACKENDS: Final = "backends"
 CERTIFICATES: Final = "certificates"
 PAIRS: Final = "pairs"
-_ORDER: Final = (PAIRS, CERTIFICATES, BACKENDS, HOSTS)
+_ORDER: Final = (PAIRS, CERTIFICATES, BACKENDS, POLICIES, HOSTS)
 LARGEST: Final = 256 * 1024  # bytes of keys and values in one push; well below what nginx keeps in memory
 
 Entry: TypeAlias = tuple[str, str]  # table and key

@@ -3,12 +3,14 @@
 An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else. nginx.conf is a function of `Edge`, so no
 object of the cluster can change a byte of it.
 
-    host       {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true}   t: has certificates
-    route      "shop/web:80"                                the key of its backend, or
-               ["shop/web:80", {"plain": true}]             with what is not as usual
-    backend    [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
+    host         {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true}   t: has certificates
+    route        ["shop/web:80", "shop/shop"]              backend and Ingress, or
+                 ["shop/web:80", "shop/shop", {"p": true, "c": [canary, …]}]   p: has a policy
+    canary       {"b": "shop/next:80", "h": "X-Canary", "v": "yes", "re": "^b", "c": "try", "w": 10, "of": 100}
+    backend      [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
+    policy       {"at": "@https-…", "read": 10, …}          what is not as usual
     certificate  ["shop/tls-ecdsa", "shop/tls-rsa"]         the key pairs of a host
-    pair       {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
+    pair         {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
 """
 
 import hashlib
@@ -20,7 +22,9 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import Backend, HostRoutes, PairKey, Route
+from nginx_config_renderer.locations import LOCATIONS, location
+from nginx_config_renderer.model import Backend, Canary, HostRoutes, PairKey, Route
+from nginx_config_renderer.policy import USUAL, Affinity, Policy
 
 TEMPLATE: Final = "nginx.conf.j2"
 _ENVIRONMENT: Final = Environment(
@@ -65,8 +69,9 @@ class Edge:
 def configuration(edge: Edge, program_digest: str) -> str:
     """nginx.conf. It carries a fingerprint of itself and of the program, by which a running nginx says which configuration it has."""
     template = _ENVIRONMENT.get_template(TEMPLATE)
-    fingerprint = hashlib.sha256(template.render(edge=edge, fingerprint=program_digest).encode()).hexdigest()
-    return template.render(edge=edge, fingerprint=fingerprint)
+    known = {"edge": edge, "usual": USUAL, "locations": LOCATIONS}
+    fingerprint = hashlib.sha256(template.render(known, fingerprint=program_digest).encode()).hexdigest()
+    return template.render(known, fingerprint=fingerprint)
 
 
 def fingerprint_of(text: str) -> str:
@@ -89,9 +94,61 @@ def host_entry(routes: HostRoutes) -> str:
 
 
 def _route(route: Route) -> Any:
-    unusual = {"force": route.policy.force_ssl_redirect, "plain": not route.policy.ssl_redirect}
-    options = {name: True for name, given in unusual.items() if given}
-    return [str(route.backend), options] if options else str(route.backend)
+    more: dict[str, Any] = {"p": True} if route.special else {}
+    if route.canaries:
+        more["c"] = [_canary(canary) for canary in route.canaries]
+    where = [str(route.backend), str(route.ingress)]
+    return [*where, more] if more else where
+
+
+def _canary(canary: Canary) -> Any:
+    by = {"h": canary.header, "v": canary.header_value, "re": canary.header_pattern, "c": canary.cookie}
+    share = {"w": canary.weight, "of": canary.weight_total} if canary.weight else {}
+    return {"b": str(canary.backend)} | {name: value for name, value in by.items() if value} | share
+
+
+def policy_entry(policy: Policy) -> str:
+    """The entry of a policy: what is not as usual."""
+    given: dict[str, Any] = {
+        "at": location(policy, USUAL),
+        "force": policy.force_ssl_redirect,
+        "plain": not policy.ssl_redirect,
+        "hash": list(policy.hash_by),
+        "sticky": _sticky(policy.affinity) if policy.affinity is not None else None,
+    }
+    if policy.body_size != USUAL.body_size:
+        given["max"] = policy.body_size
+    if _timeouts(policy) != _timeouts(USUAL):
+        given["timeouts"] = _timeouts(policy)
+    if policy.balance != USUAL.balance:
+        given["balance"] = policy.balance
+    if (policy.retry_on, policy.retry_tries, policy.retry_within) != (USUAL.retry_on, USUAL.retry_tries, USUAL.retry_within):
+        given["retry"] = {"on": sorted(policy.retry_on), "tries": policy.retry_tries, "within": policy.retry_within}
+    return _json({name: value for name, value in given.items() if value})
+
+
+def _timeouts(policy: Policy) -> list[int]:
+    return [policy.connect_timeout, policy.send_timeout, policy.read_timeout]
+
+
+def _sticky(affinity: Affinity) -> Any:
+    """`attributes` go behind the value of the cookie as they are; what hangs on the request is left to the program."""
+    parts = [f"Path={affinity.path}"] if affinity.path else []
+    parts += [f"Domain={affinity.domain}"] if affinity.domain else []
+    parts += [f"Max-Age={affinity.max_age}"] if affinity.max_age is not None else []
+    given = {
+        "name": affinity.name,
+        "attributes": "".join(f"; {part}" for part in parts),
+        "expires": affinity.expires,
+        "same_site": affinity.same_site,
+        "conditional": affinity.conditional_none,
+        "persistent": affinity.persistent,
+        "moves": affinity.change_on_failure,
+        "canary": affinity.with_canary,
+    }
+    return {name: value for name, value in given.items() if value} | (
+        {} if affinity.secure is None else {"secure": affinity.secure}
+    )
 
 
 def backend_entry(backend: Backend) -> str:

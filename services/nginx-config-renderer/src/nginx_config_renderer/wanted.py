@@ -17,11 +17,12 @@ from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.hosts import routes
-from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
+from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
+from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
-from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, Entry
-from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry
+from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
+from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry, policy_entry
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -78,6 +79,7 @@ class Wanted:
         self._parts: tuple[Part[Any, Any], ...] = (
             Part(HOSTS, self._hosts, host_key, host_entry),
             Part(BACKENDS, self._backends, str, backend_entry),
+            Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry),
             Part(CERTIFICATES, self._certificates, host_key, certificate_entry),
             Part(PAIRS, self._pairs, str, pair_entry),
         )

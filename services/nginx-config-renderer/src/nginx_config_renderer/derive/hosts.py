@@ -1,42 +1,47 @@
 """Hosts: the routes that each host must have.
 
 The routes of a host are a function of the Ingresses that name it, and of their classes. A path that two Ingresses claim belongs to the
-older one (creation time, then namespace and name), and the other is told who holds it. A host whose claims are all bad has no routes,
-and its requests are not for whoever takes any host.
+older one (creation time, then namespace and name), and the other is told who holds it. A canary adds a backend to the routes of others, and
+has none of its own. A host whose claims are all bad has no routes, and its requests are not for whoever takes any host.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
+from common.contracts.refs import ObjectRef
 from common.store import Derived, Reads
+from nginx_config_renderer.annotations import Wishes, wishes
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST
 from nginx_config_renderer.derive.paths import Claim, claims, is_host
-from nginx_config_renderer.model import HostRoutes
+from nginx_config_renderer.model import Canary, HostRoutes, IngressKey, Route
+from nginx_config_renderer.policy import USUAL
 
 Held: TypeAlias = dict[tuple[bool, str], Claim]
+Canaries: TypeAlias = dict[tuple[bool, str], tuple[Canary, ...]]
 
 
 def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
     """The derivation for one class of Ingresses."""
 
     def derive(view: Reads, host: str) -> Derived[HostRoutes]:
-        found: list[Claim | Problem] = []
-        served = False
-        for ingress in sorted(view.by(BY_HOST, host), key=seniority):
-            mine = belongs(view, ours, ingress)
-            if isinstance(mine, Problem):
-                found.append(mine)
-            elif mine:
-                served = True
-                found += claims(ingress, host)
-        problems = [one for one in found if isinstance(one, Problem)]
-        held = _settle([one for one in found if isinstance(one, Claim)], host, problems)
-        if not served or not is_host(host):
+        problems: list[Problem] = []
+        mine = _mine(view, ours, host, problems)
+        asked = {ingress.ref: wishes(ingress, USUAL) for ingress in mine}
+        found = [claim for ingress in mine for claim in _claims(ingress, host, problems)]
+        held = _settle([claim for claim in found if asked[claim.ingress.ref].canary is None], host, problems)
+        canaries = _canaries([claim for claim in found if asked[claim.ingress.ref].canary is not None], asked, held, host, problems)
+        if not mine or not is_host(host):
             return Derived(None, tuple(problems))
-        return Derived(_value(held, tls=_has_tls(view, ours, host)), tuple(problems))
+        chosen = sorted((path, exact, _route(claim, asked[claim.ingress.ref], canaries)) for (exact, path), claim in held.items())
+        value = HostRoutes(
+            exact=tuple((path, route) for path, exact, route in chosen if exact),
+            prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
+            tls=_has_tls(view, ours, host),
+        )
+        return Derived(value, tuple(problems))
 
     return derive
 
@@ -45,6 +50,31 @@ def seniority(ingress: Ingress) -> tuple[str, str, str]:
     """The order in which Ingresses get what several claim. One without a creation time is older than all that have one."""
     metadata = ingress.metadata
     return metadata.creation_timestamp, metadata.namespace, metadata.name
+
+
+def key_of(ingress: Ingress) -> IngressKey:
+    """The key of an Ingress."""
+    return IngressKey(ingress.metadata.namespace, ingress.metadata.name)
+
+
+def _mine(view: Reads, ours: Class, host: str, problems: list[Problem]) -> tuple[Ingress, ...]:
+    """Our Ingresses that speak of `host`, in the order of seniority."""
+    mine = []
+    for ingress in sorted(view.by(BY_HOST, host), key=seniority):
+        verdict = belongs(view, ours, ingress)
+        if isinstance(verdict, Problem):
+            problems.append(verdict)
+        elif verdict:
+            mine.append(ingress)
+    return tuple(mine)
+
+
+def _claims(ingress: Ingress, host: str, problems: list[Problem]) -> Iterable[Claim]:
+    for one in claims(ingress, host):
+        if isinstance(one, Claim):
+            yield one
+        else:
+            problems.append(one)
 
 
 def _settle(found: Sequence[Claim], host: str, problems: list[Problem]) -> Held:
@@ -63,10 +93,34 @@ def _settle(found: Sequence[Claim], host: str, problems: list[Problem]) -> Held:
 
 
 def _taken(claim: Claim, holder: Claim, host: str) -> Problem:
-    where = (host or "any host") + (claim.path if claim.exact else f"{claim.path}/")
-    owner = f"{holder.ingress.metadata.namespace}/{holder.ingress.metadata.name}"
+    owner = key_of(holder.ingress)
     mend = "change the host or the path of one of them"
-    return Problem(claim.ingress.ref, "RouteTaken", f"{where} is already served by the older Ingress {owner}; {mend}")
+    return Problem(claim.ingress.ref, "RouteTaken", f"{_where(claim, host)} is already served by the older Ingress {owner}; {mend}")
+
+
+def _where(claim: Claim, host: str) -> str:
+    return (host or "any host") + (claim.path if claim.exact else f"{claim.path}/")
+
+
+def _canaries(
+    found: Sequence[Claim], asked: Mapping[ObjectRef, Wishes], held: Held, host: str, problems: list[Problem]
+) -> Canaries:
+    """The canaries of each path that somebody holds, the oldest first; adds a problem for each that has nobody to add to."""
+    canaries: Canaries = {}
+    for claim in found:
+        at = claim.exact, claim.path
+        if at in held:
+            canary = Canary(claim.backend, **(asked[claim.ingress.ref].canary or {}))
+            canaries[at] = (*canaries.get(at, ()), canary)
+        else:
+            mend = "create the Ingress that it is the canary of, with the same host, path and pathType"
+            problems.append(Problem(claim.ingress.ref, "CanaryAlone", f"nobody serves {_where(claim, host)}; {mend}"))
+    return canaries
+
+
+def _route(claim: Claim, asked: Wishes, canaries: Canaries) -> Route:
+    special = asked.policy != USUAL
+    return Route(claim.backend, key_of(claim.ingress), canaries.get((claim.exact, claim.path), ()), special=special)
 
 
 def _has_tls(view: Reads, ours: Class, host: str) -> bool:
@@ -74,12 +128,3 @@ def _has_tls(view: Reads, ours: Class, host: str) -> bool:
     parent = host.partition(".")[2]
     wanted = view.by(BY_TLS_HOST, host) + (view.by(BY_TLS_HOST, f"*.{parent}") if parent else ())
     return any(belongs(view, ours, ingress) is True for ingress in wanted)
-
-
-def _value(held: Held, *, tls: bool) -> HostRoutes:
-    chosen = sorted((path, exact, claim.route) for (exact, path), claim in held.items())
-    return HostRoutes(
-        exact=tuple((path, route) for path, exact, route in chosen if exact),
-        prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
-        tls=tls,
-    )

@@ -7,7 +7,7 @@ from typing import Final
 from common.contracts.objects import EndpointSlice, Ingress, IngressClass
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
-from nginx_config_renderer.model import BackendKey, PairKey
+from nginx_config_renderer.model import BackendKey, IngressKey, PairKey
 
 ANY_HOST: Final = ""
 SERVICE_NAME: Final = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service (discovery.k8s.io/v1)
@@ -73,10 +73,11 @@ def secrets(ingress: Ingress) -> Iterator[PairKey]:
     yield from (PairKey(ingress.metadata.namespace, entry.secret_name) for entry in ingress.spec.tls if entry.secret_name)
 
 
+BY_NAME: Final = Index(Ingress, lambda ingress: (IngressKey(ingress.metadata.namespace, ingress.metadata.name),))
 BY_HOST: Final = Index(Ingress, hosts)
 BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
 BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
 BY_SERVICE: Final = Index(EndpointSlice, services)
 CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
-INDEXES: Final = (BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, CLASSES)
+INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, CLASSES)

@@ -13,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 from common.contracts.objects import Ingress
 from common.contracts.objects.networking import HTTPIngressPath, IngressBackend
 from common.contracts.problems import Problem
-from nginx_config_renderer.annotations import policy
 from nginx_config_renderer.derive.indexes import ANY_HOST, backend_key, is_name
-from nginx_config_renderer.model import Policy, Route
+from nginx_config_renderer.model import BackendKey
 
 EXACT: Final = "Exact"
 PREFIX: Final = "Prefix"
@@ -38,7 +37,7 @@ class Claim:
     ingress: Ingress
     path: str
     exact: bool
-    route: Route
+    backend: BackendKey
     fallback: bool = False
 
 
@@ -54,20 +53,18 @@ def claims(ingress: Ingress, host: str) -> Iterator[Claim | Problem]:
             ingress.ref, "BadHost", f"host {host!r} is no name of a host; write one as in RFC 1123, such as shop.example.org"
         )
         return
-    treated, problems = policy(ingress)
-    yield from problems
     for number, rule in enumerate(ingress.spec.rules):
         if rule.host.lower() != host or rule.http is None:
             continue
         for index, path in enumerate(rule.http.paths):
-            yield _claim(ingress, f"spec.rules[{number}].http.paths[{index}]", path, treated)
+            yield _claim(ingress, f"spec.rules[{number}].http.paths[{index}]", path)
     default = ingress.spec.default_backend
     if default is not None:
-        claim = _target(ingress, "spec.defaultBackend", default, treated, "", exact=False)
+        claim = _target(ingress, "spec.defaultBackend", default, "", exact=False)
         yield replace(claim, fallback=True) if isinstance(claim, Claim) else claim
 
 
-def _claim(ingress: Ingress, field: str, path: HTTPIngressPath, treated: Policy) -> Claim | Problem:
+def _claim(ingress: Ingress, field: str, path: HTTPIngressPath) -> Claim | Problem:
     if path.path_type not in PATH_TYPES:
         given = repr(path.path_type) if path.path_type else "missing"
         return Problem(
@@ -79,10 +76,10 @@ def _claim(ingress: Ingress, field: str, path: HTTPIngressPath, treated: Policy)
         return Problem(ingress.ref, "BadPath", f"{field}.path {written[:80]!r} {reason}")
     normal = normalise(written)
     exact = path.path_type == EXACT
-    return _target(ingress, f"{field}.backend", path.backend, treated, normal if exact else normal.rstrip("/"), exact=exact)
+    return _target(ingress, f"{field}.backend", path.backend, normal if exact else normal.rstrip("/"), exact=exact)
 
 
-def _target(ingress: Ingress, field: str, backend: IngressBackend, treated: Policy, path: str, *, exact: bool) -> Claim | Problem:
+def _target(ingress: Ingress, field: str, backend: IngressBackend, path: str, *, exact: bool) -> Claim | Problem:
     if backend.resource is not None:
         kind = backend.resource.kind
         return Problem(
@@ -91,7 +88,7 @@ def _target(ingress: Ingress, field: str, backend: IngressBackend, treated: Poli
     key = backend_key(ingress.metadata.namespace, backend)
     if key is None:
         return Problem(ingress.ref, "NoBackend", f"{field}.{_fault(backend)}; name the Service and its port")
-    return Claim(ingress, path, exact, Route(key, treated))
+    return Claim(ingress, path, exact, key)
 
 
 def _fault(backend: IngressBackend) -> str:

@@ -6,7 +6,7 @@
 
 local cache = {}
 
--- `decode` makes a table of a text, which must stand in its field `text`. Returns a lookup by key, and a function that must be told the
+-- `decode` makes a table of a text and its key; the text must stand in its field `text`. Returns a lookup by key, and a function that must be told the
 -- generation before the first lookup of a request.
 function cache.new(dict, decode)
     local generation, current, old = -1, {}, {}
@@ -22,7 +22,7 @@ function cache.new(dict, decode)
         end
         entry = old[key]
         if entry == nil or entry.text ~= text then
-            entry = decode(text)
+            entry = decode(text, key)
         end
         current[key] = entry
         return entry

@@ -1,37 +1,49 @@
--- What happens to a request: which backend it goes to, and which endpoint of it.
+-- What happens to a request, decided once, before anything else: which backend it goes to, and by which location; or what it is answered.
 --
--- route() runs once a request, before anything else; balance() runs once a try.
+-- route() gives the target (see seaway.targets), or nothing if the request ends here. Where it is not treated as usual it names the
+-- location in $seaway_jump. finish() runs when the request is over.
 
-local balancer = require("ngx.balancer")
+local backends = require("seaway.backends")
+local balance = require("seaway.balance")
 local cache = require("seaway.cache")
+local canary = require("seaway.canary")
 local cjson = require("cjson.safe")
+local policies = require("seaway.policies")
 local tables = require("seaway.tables")
+local targets = require("seaway.targets")
 
 local byte, find, sub = string.byte, string.find, string.sub
 local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local NOT_FOUND, UNAVAILABLE, TO_HTTPS, TO_SLASH = "404", "503", "308", "301"
+local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
-local MORE_TRIES = 2
 
 local router = { strict_trailing_slash = true, hsts = "" }
 
+-- {target, canaries} of what the table holds
+local function decode_route(data)
+    local more = data[3] or {}
+    local route = { target = targets.new(data[1], data[2], more.p) }
+    for index, one in ipairs(more.c or {}) do
+        route.canaries = route.canaries or {}
+        route.canaries[index] = canary.decode(one, targets.new(one.b, data[2], more.p))
+    end
+    return route
+end
+
 local function decode_host(text)
     local data = cjson.decode(text)
+    for _, routes in ipairs({ data.e, data.p }) do
+        for path, route in pairs(routes) do
+            routes[path] = decode_route(route)
+        end
+    end
     return { text = text, exact = data.e, prefixes = data.p, tls = data.t }
 end
 
-local function decode_backend(text)
-    local endpoints = cjson.decode(text)
-    local count = #endpoints
-    -- Workers begin at different endpoints, or all of them would load the first one together.
-    return { text = text, endpoints = endpoints, count = count, turn = count > 0 and math.random(count) or 0 }
-end
-
 local host_entry, refresh_hosts = cache.new(tables.hosts, decode_host)
-local backend_entry, refresh_backends = cache.new(tables.backends, decode_backend)
 
 -- The host itself, then its first label as a wildcard, then whoever takes any host.
 local function routes_of(host)
@@ -59,28 +71,32 @@ local function parent(path)
 end
 
 local function match(routes, path)
-    local key = routes.exact[path]
-    if key ~= nil then
-        return key
+    local route = routes.exact[path]
+    if route ~= nil then
+        return route
     end
     local prefixes = routes.prefixes
     if byte(path, #path) == SLASH then
         path = sub(path, 1, -2)
     end
     while path ~= "" do
-        key = prefixes[path]
-        if key ~= nil then
-            return key
+        route = prefixes[path]
+        if route ~= nil then
+            return route
         end
         path = parent(path)
     end
     return prefixes[""]
 end
 
+local function ends(location)
+    var.seaway_jump = location
+end
+
 -- For a host with certificates, or a route that wants one: whether this request came by HTTP and shall not.
-local function to_https(routes, options)
+local function to_https(routes, policy)
     if var.scheme == "http" then
-        return options == nil or options.force or not options.plain
+        return policy == nil or policy.force or not policy.plain
     end
     if routes.tls then
         var.seaway_hsts = router.hsts
@@ -88,69 +104,71 @@ local function to_https(routes, options)
     return false
 end
 
--- The key of the backend that this request goes to, or the status that it is answered with.
-function router.route()
+-- Whether the body is said to be larger than the policy lets it be. One that comes without a length is measured by nginx on its way.
+local function too_large(policy)
+    local length = policy.max and tonumber(var.content_length)
+    return length ~= nil and length > policy.max
+end
+
+-- Where a request to `path` goes, if anywhere; else what it is answered.
+local function find_route(routes, path)
+    local route = routes ~= nil and match(routes, path) or nil
+    if route ~= nil then
+        return route
+    end
+    local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[path .. "/"] ~= nil
+    return nil, slash and TO_SLASH or NOT_FOUND
+end
+
+function router.refresh()
     local now = generation_of()
     refresh_hosts(now)
-    refresh_backends(now)
+    backends.refresh(now)
+    policies.refresh(now)
+end
+
+function router.route()
+    router.refresh()
     local routes = routes_of(var.host)
-    local key = routes ~= nil and match(routes, var.uri) or nil
-    if key == nil then
-        local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[var.uri .. "/"] ~= nil
-        return slash and TO_SLASH or NOT_FOUND
+    local route, answer = find_route(routes, var.uri)
+    if route == nil then
+        return ends(answer)
     end
-    local options
-    if type(key) == "table" then
-        key, options = key[1], key[2]
+    local target = route.target
+    local policy
+    if target.special then
+        policy = policies.get(target.ingress)
     end
-    if (routes.tls or options ~= nil and options.force) and to_https(routes, options) then
-        return TO_HTTPS
+    if (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy) then
+        return ends(TO_HTTPS)
     end
-    local backend = backend_entry(key)
+    if route.canaries ~= nil then
+        target = canary.choose(target, route.canaries, policy)
+    end
+    local backend = backends.get(target.backend)
     if backend == nil or backend.count == 0 then
-        return UNAVAILABLE
+        return ends(UNAVAILABLE)
     end
-    return key
-end
-
-local function next_endpoint(backend)
-    local turn = backend.turn % backend.count + 1
-    backend.turn = turn
-    return backend.endpoints[turn]
-end
-
--- An endpoint that this request has not tried yet, if there is one.
-local function another_endpoint(backend)
-    local tried = var.upstream_addr or ""
-    for _ = 1, backend.count do
-        local endpoint = next_endpoint(backend)
-        if not find(tried, endpoint[1] .. ":" .. endpoint[2], 1, true) then
-            return endpoint
+    if policy ~= nil then
+        if too_large(policy) then
+            return ends(TOO_LARGE)
+        end
+        if policy.at then
+            var.seaway_jump = policy.at
         end
     end
-    return next_endpoint(backend)
+    return target.text
 end
 
--- Names the endpoint of this try.
-function router.balance()
-    local backend = backend_entry(var.seaway_backend)
-    if backend == nil or backend.count == 0 then
-        return ngx.exit(ngx.ERROR) -- the last endpoint went away since route()
+function router.finish()
+    local text = var.seaway_target
+    local target = text ~= "" and targets.of(text) or nil
+    local backend = target and backends.get(target.backend)
+    if backend == nil then
+        return
     end
-    local endpoint
-    if balancer.get_last_failure() == nil then
-        endpoint = next_endpoint(backend)
-        if backend.count > 1 then
-            balancer.set_more_tries(backend.count > MORE_TRIES and MORE_TRIES or backend.count - 1)
-        end
-    else
-        endpoint = another_endpoint(backend)
-    end
-    local done, reason = balancer.set_current_peer(endpoint[1], endpoint[2])
-    if not done then
-        ngx.log(ngx.ERR, "cannot use endpoint ", endpoint[1], ":", endpoint[2], ": ", reason)
-        return ngx.exit(ngx.ERROR)
-    end
+    local policy = target.special and policies.get(target.ingress) or nil
+    balance.learn(backend, policy, ngx.status)
 end
 
 return router

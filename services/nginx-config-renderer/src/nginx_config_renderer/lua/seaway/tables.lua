@@ -1,4 +1,4 @@
--- The tables of the edge, in nginx's shared memory: host -> routes, backend -> endpoints, host -> key pairs, key pair -> PEM.
+-- The tables of the edge, in nginx's shared memory: host -> routes, backend -> endpoints, Ingress -> policy, host -> key pairs, key pair -> PEM.
 --
 -- All workers read them; only the renderer writes, through seaway.admin, one push at a time. A push leads from one revision to the next
 -- and names the instance of the memory that it is meant for, so that neither a lost nor a repeated push can go unnoticed. The generation
@@ -13,6 +13,7 @@ local meta = shared.seaway_meta
 local dicts = {
     hosts = shared.seaway_hosts,
     backends = shared.seaway_backends,
+    policies = shared.seaway_policies,
     certificates = shared.seaway_certificates,
     pairs = shared.seaway_pairs,
 }

@@ -1,0 +1,24 @@
+"""Policies: how the requests of each Ingress are treated, where that is not as for everybody."""
+
+from collections.abc import Callable
+
+from common.contracts.objects import Ingress
+from common.store import Derived, Reads
+from nginx_config_renderer.annotations import wishes
+from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.model import IngressKey
+from nginx_config_renderer.policy import USUAL, Policy
+
+
+def policies(ours: Class) -> Callable[[Reads, IngressKey], Derived[Policy]]:
+    """The derivation for one class of Ingresses."""
+
+    def derive(view: Reads, key: IngressKey) -> Derived[Policy]:
+        ingress = view.get(Ingress, key.namespace, key.name)
+        if ingress is None or belongs(view, ours, ingress) is not True:
+            return Derived(None)
+        asked = wishes(ingress, USUAL)
+        special = asked.canary is None and asked.policy != USUAL
+        return Derived(asked.policy if special else None, asked.problems)
+
+    return derive
