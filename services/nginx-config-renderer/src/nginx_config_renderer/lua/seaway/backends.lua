@@ -43,7 +43,33 @@ local function decode(text, key)
     return { key = key, text = text, endpoints = endpoints, count = count, turn = count > 0 and math.random(count) or 0 }
 end
 
-backends.get, backends.refresh = cache.new(tables.backends, decode)
+local generation, refresh
+backends.get, refresh = cache.new(tables.backends, decode)
+
+-- Backends that are gone leave nothing behind for longer than this many seconds.
+local SWEEP = 60
+local swept = 0
+
+local function sweep()
+    local now = ngx.now()
+    if now - swept < SWEEP then
+        return
+    end
+    swept = now
+    for key in pairs(learned) do
+        if tables.backends:get(key) == nil then
+            learned[key] = nil
+        end
+    end
+end
+
+function backends.refresh(now)
+    if now ~= generation then
+        generation = now
+        refresh(now)
+        sweep()
+    end
+end
 
 -- What is known of the endpoints of a backend, by their names. To be read: nil if nothing is.
 function backends.known(backend)

@@ -14,6 +14,7 @@ local random, exp = math.random, math.exp
 local var = ngx.var
 
 local USUAL_TRIES = 3
+local BUSY = -3 -- NGX_BUSY: the request ends with 502, without another try
 local DECAY = 10 -- seconds in which what was measured loses two thirds of its weight
 
 local balance = {}
@@ -65,8 +66,10 @@ end
 local function least_busy(backend, skip)
     local known = backends.known(backend) or {}
     local best, least
-    for _ = 1, backend.count do
-        local endpoint = in_turn(backend)
+    in_turn(backend)
+    local first = backend.turn -- so that equals take turns
+    for offset = 0, backend.count - 1 do
+        local endpoint = backend.endpoints[(first - 1 + offset) % backend.count + 1]
         local busy = known[endpoint.name] and known[endpoint.name].busy or 0
         if not skip(endpoint) and (least == nil or busy < least) then
             best, least = endpoint, busy
@@ -130,10 +133,11 @@ local function allowed(policy, status)
     return wanted and not spent
 end
 
+-- The last of what nginx lists for each try: "10.0.0.1:80, 10.0.0.2:80 : " before the third is chosen.
 local function last_of(list)
     local last
     for one in gmatch(list or "", "[^, ]+") do
-        last = one
+        last = one ~= ":" and one or last
     end
     return last
 end
@@ -160,7 +164,7 @@ function balance.choose()
         local more
         tried, more = again(backend, policy)
         if not more then
-            return ngx.exit(ngx.ERROR)
+            return ngx.exit(BUSY)
         end
     else
         local most = tries(backend, policy)
