@@ -156,25 +156,22 @@ async def test_a_body_without_a_length_is_cut_off_too(world: EdgeWorld, size: st
 
 
 async def test_a_body_is_kept_until_it_is_whole_or_passed_on_at_once_as_asked(world: EdgeWorld) -> None:
-    server = Server()
-    for buffering in ("on", "off"):
+    for buffering, begins in (("on", False), ("off", True)):
+        server = Server()
         async with fleet(world, "web", server):
             await world.put(shop(proxy_request_buffering=buffering))
-            before = server.begun
             reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-            writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nab".encode())
-            if buffering == "off":
-                await wait_until(lambda before=before: server.begun > before)
-            else:
-                assert not await _happens(lambda before=before: server.begun > before)
-            writer.write(b"cd")
-            assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)
-            writer.close()
+            with contextlib.closing(writer):
+                head = f"POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
+                writer.write(head.encode() + b"ab")
+                assert await _begins(server) is begins
+                writer.write(b"cd")
+                assert b" 200 " in await asyncio.wait_for(reader.readline(), 10)
 
 
-async def _happens(condition: Any) -> bool:
+async def _begins(server: Server) -> bool:
     try:
-        await wait_until(condition, within=0.5)
+        await wait_until(lambda: server.begun, within=0.5)
     except AssertionError:
         return False
     return True
