@@ -1,6 +1,10 @@
-"""Renews the generated documents: `docs/subjects.md` from the contracts. With `--check` it only says whether they are current."""
+"""Renews the generated documents: `docs/subjects.md` from the contracts, `docs/annotations.md` from the renderer's table of annotations.
+
+With `--check` it only says whether they are current.
+"""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,9 +16,9 @@ from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Reje
 from common.contracts.objects import MODELS, Projection, Secret
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
+from nginx_config_renderer import annotations
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / "docs/subjects.md"
 
 HEAD = """\
 # What stands where on the bus
@@ -110,19 +114,45 @@ def markers_and_facts() -> str:
     )
 
 
-def render() -> str:
-    """The whole document."""
+def subjects_page() -> str:
+    """What stands where on the bus."""
     return f"{HEAD}\n{streams()}\n{grammar()}\n{objects()}{markers_and_facts()}"
 
 
+ANNOTATIONS_HEAD = """\
+# Annotations
+
+Made from `annotations.py` of nginx-config-renderer by `make docs`; a test fails when it is stale. Edit the table there, not this file.
+
+All of them begin with `nginx.ingress.kubernetes.io/` and mean what they mean to ingress-nginx; docs/compatibility.md has the differences. A
+value that cannot be read is told to the Ingress, and stands for nothing: the route is served as if it were not there.
+"""
+_TITLES = {"policy": "How requests are treated", "affinity": "Clients that stay at their endpoint", "canary": "Canaries"}
+
+
+def annotations_page() -> str:
+    """Which annotations are known."""
+    parts = [ANNOTATIONS_HEAD]
+    for of, title in _TITLES.items():
+        rows = "\n".join(_annotation(one) for one in annotations.TABLE if one.of == of)
+        parts.append(f"\n## {title}\n\n| annotation | what it does | unless given |\n|---|---|---|\n{rows}\n")
+    return "".join(parts)
+
+
+def _annotation(one: annotations.Annotation) -> str:
+    return f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {"docs/subjects.md": subjects_page, "docs/annotations.md": annotations_page}
+
+
 def main() -> None:
-    """Writes the document, or says that it is stale."""
-    text = render()
-    if "--check" in sys.argv[1:]:
-        if not TARGET.is_file() or TARGET.read_text() != text:
-            sys.exit("docs/subjects.md is stale: run `make docs` and commit the result")
-        return
-    TARGET.write_text(text)
+    """Writes the documents, or says which are stale."""
+    stale = [name for name, page in DOCUMENTS.items() if not (ROOT / name).is_file() or (ROOT / name).read_text() != page()]
+    if "--check" in sys.argv[1:] and stale:
+        sys.exit(f"{', '.join(stale)}: stale; run `make docs` and commit the result")
+    for name in stale:
+        (ROOT / name).write_text(DOCUMENTS[name]())
 
 
 if __name__ == "__main__":

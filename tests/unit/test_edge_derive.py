@@ -7,6 +7,7 @@ import pytest
 from common.contracts.objects import BY_KIND
 from common.store import Store, Table
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
+from nginx_config_renderer.annotations import ON, PREFIX, TABLE, Annotation
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.hosts import routes
@@ -21,7 +22,6 @@ NGINX = ingress_class()
 WEB = BackendKey("default", "web", "80")
 API = BackendKey("default", "api", "80")
 SHOP = IngressKey("default", "shop")
-PREFIX = "nginx.ingress.kubernetes.io/"
 
 
 class Derived:
@@ -284,6 +284,12 @@ def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str
     assert mend in derived.problems["shop", "BadAnnotation"]
     assert derived.policies == {}
     assert derived.hosts[""].prefixes == (("", Route(WEB, SHOP)),)
+
+
+@pytest.mark.parametrize("annotation", [one for one in TABLE if one.default and one.field != ON], ids=lambda one: one.name)
+def test_what_is_said_to_hold_unless_given_does(annotation: Annotation) -> None:
+    defaults = {"policy": Policy(), "affinity": Affinity(), "canary": Canary(WEB)}
+    assert annotation.read(annotation.default) == getattr(defaults[annotation.of], annotation.field)
 
 
 def test_a_canary_adds_a_backend_to_the_route_of_another_ingress_and_has_none_of_its_own() -> None:

@@ -20,100 +20,130 @@ _WEIGHT_TOTAL: Final = 100  # what ingress-nginx takes a smaller total for
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One annotation: what it is of, which field of that it sets, how its value is read, and what it does. `read` raises ValueError."""
+    """One annotation: what it is of, which field of that it sets, how its value is read (which raises ValueError), what holds where it is
+    not given, and what it does.
+    """
 
     name: str
     of: Literal["policy", "affinity", "canary"]
     field: str
     read: Callable[[str], Any]
+    default: str
     text: str
 
 
-def _policy(name: str, field: str, read: Callable[[str], Any], text: str) -> Annotation:
-    return Annotation(name, "policy", field, read, text)
+def _policy(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "policy", field, read, default, text)
 
 
-def _affinity(name: str, field: str, read: Callable[[str], Any], text: str) -> Annotation:
-    return Annotation(name, "affinity", field, read, text)
+def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "affinity", field, read, default, text)
 
 
-def _canary(name: str, field: str, read: Callable[[str], Any], text: str) -> Annotation:
-    return Annotation(name, "canary", field, read, text)
+def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "canary", field, read, default, text)
 
 
 ON: Final = "on"  # the field that says whether there is an affinity, or a canary, at all
 
 TABLE: Final = (
     _policy(
-        "force-ssl-redirect", "force_ssl_redirect", values.boolean, "Who asks by HTTP is sent to HTTPS, even without a certificate."
+        "force-ssl-redirect",
+        "force_ssl_redirect",
+        values.boolean,
+        "false",
+        "Who asks by HTTP is sent to HTTPS, even without a certificate.",
     ),
-    _policy("ssl-redirect", "ssl_redirect", values.boolean, "Who asks a host with a certificate by HTTP is sent to HTTPS."),
-    _policy("backend-protocol", "scheme", values.scheme, "How the backend speaks: HTTP, HTTPS, GRPC or GRPCS."),
-    _policy("proxy-body-size", "body_size", values.size, "The largest body of a request; 0 is no limit. A larger one gets 413."),
-    _policy("proxy-buffering", "buffering", values.switch, "Whether an answer is taken from the backend at its own pace."),
+    _policy("ssl-redirect", "ssl_redirect", values.boolean, "true", "Who asks a host with a certificate by HTTP is sent to HTTPS."),
+    _policy("backend-protocol", "scheme", values.scheme, "HTTP", "How the backend speaks: HTTP, HTTPS, GRPC or GRPCS."),
     _policy(
-        "proxy-request-buffering", "request_buffering", values.switch, "Whether a body is read whole before the backend is asked."
+        "proxy-body-size", "body_size", values.size, "1m", "The largest body of a request; 0 is no limit. A larger one gets 413."
     ),
-    _policy("proxy-connect-timeout", "connect_timeout", values.seconds, "Seconds for a connection to the backend."),
-    _policy("proxy-send-timeout", "send_timeout", values.seconds, "Seconds between two writes to the backend."),
-    _policy("proxy-read-timeout", "read_timeout", values.seconds, "Seconds between two reads from the backend."),
-    _policy("proxy-next-upstream", "retry_on", values.retries, "When another endpoint is tried; off is never."),
+    _policy("proxy-buffering", "buffering", values.switch, "off", "Whether an answer is taken from the backend at its own pace."),
     _policy(
-        "proxy-next-upstream-tries", "retry_tries", values.whole(0, 100), "Endpoints that are tried at most; 0 is all of them."
+        "proxy-request-buffering",
+        "request_buffering",
+        values.switch,
+        "on",
+        "Whether a body is read whole before the backend is asked.",
+    ),
+    _policy("proxy-connect-timeout", "connect_timeout", values.seconds, "5", "Seconds for a connection to the backend."),
+    _policy("proxy-send-timeout", "send_timeout", values.seconds, "60", "Seconds between two writes to the backend."),
+    _policy("proxy-read-timeout", "read_timeout", values.seconds, "60", "Seconds between two reads from the backend."),
+    _policy("proxy-next-upstream", "retry_on", values.retries, "error timeout", "When another endpoint is tried; off is never."),
+    _policy(
+        "proxy-next-upstream-tries", "retry_tries", values.whole(0, 100), "3", "Endpoints that are tried at most; 0 is all of them."
     ),
     _policy(
         "proxy-next-upstream-timeout",
         "retry_within",
         values.whole(0, 86400),
+        "0",
         "Seconds after which none is tried any more; 0 is never.",
     ),
     _policy(
-        "load-balance", "balance", values.one_of(values.BALANCES), "How an endpoint is chosen: round_robin, least_conn or ewma."
+        "load-balance",
+        "balance",
+        values.one_of(values.BALANCES),
+        "round_robin",
+        "How an endpoint is chosen: round_robin, least_conn or ewma.",
     ),
-    _policy("upstream-hash-by", "hash_by", values.hash_key, "The endpoint is chosen by the hash of this, such as $request_uri."),
-    _affinity("affinity", ON, values.one_of({"cookie": True}), "Keeps a client at one endpoint, by a cookie."),
+    _policy(
+        "upstream-hash-by", "hash_by", values.hash_key, "", "The endpoint is chosen by the hash of this, such as $request_uri."
+    ),
+    _affinity("affinity", ON, values.one_of({"cookie": True}), "", "Keeps a client at one endpoint, by a cookie."),
     _affinity(
         "affinity-mode",
         "persistent",
         values.one_of({"balanced": False, "persistent": True}),
+        "balanced",
         "Whether a client stays at its endpoint when more are added: balanced or persistent.",
     ),
     _affinity(
         "affinity-canary-behavior",
         "with_canary",
         values.one_of({"sticky": True, "legacy": False}),
+        "sticky",
         "Whether the cookie also keeps a client at the canary, or at the main backend: sticky or legacy.",
     ),
-    _affinity("session-cookie-name", "name", values.token, "The name of the cookie."),
-    _affinity("session-cookie-path", "path", values.cookie_text, "Its Path."),
-    _affinity("session-cookie-domain", "domain", values.cookie_text, "Its Domain."),
-    _affinity("session-cookie-max-age", "max_age", values.whole(-1, 2**31 - 1), "Its Max-Age, in seconds."),
-    _affinity("session-cookie-expires", "expires", values.whole(-1, 2**31 - 1), "Its Expires, in seconds from now."),
+    _affinity("session-cookie-name", "name", values.token, "INGRESSCOOKIE", "The name of the cookie."),
+    _affinity("session-cookie-path", "path", values.cookie_text, "/", "Its Path."),
+    _affinity("session-cookie-domain", "domain", values.cookie_text, "", "Its Domain."),
+    _affinity("session-cookie-max-age", "max_age", values.whole(-1, 2**31 - 1), "", "Its Max-Age, in seconds."),
+    _affinity("session-cookie-expires", "expires", values.whole(-1, 2**31 - 1), "", "Its Expires, in seconds from now."),
     _affinity(
         "session-cookie-samesite",
         "same_site",
         values.one_of({"None": "None", "Lax": "Lax", "Strict": "Strict"}),
+        "",
         "Its SameSite: None, Lax or Strict.",
     ),
     _affinity(
         "session-cookie-conditional-samesite-none",
         "conditional_none",
         values.boolean,
+        "false",
         "Whether SameSite=None is kept from browsers that take it for Strict.",
     ),
     _affinity(
-        "session-cookie-secure", "secure", values.boolean, "Whether it is Secure; unless given, if the request came by HTTPS."
+        "session-cookie-secure", "secure", values.boolean, "", "Whether it is Secure; unless given, if the request came by HTTPS."
     ),
     _affinity(
-        "session-cookie-change-on-failure", "change_on_failure", values.boolean, "Whether a failure moves a client for good."
+        "session-cookie-change-on-failure",
+        "change_on_failure",
+        values.boolean,
+        "false",
+        "Whether a failure moves a client for good.",
     ),
-    _canary("canary", ON, values.boolean, "This Ingress adds a backend to routes of another one."),
-    _canary("canary-by-header", "header", values.token, "A header that decides: always, never, or as below."),
-    _canary("canary-by-header-value", "header_value", values.text, "The value of the header that sends a request to the canary."),
-    _canary("canary-by-header-pattern", "header_pattern", values.text, "A regular expression (PCRE) for such values."),
-    _canary("canary-by-cookie", "cookie", values.token, "A cookie that decides: always or never."),
-    _canary("canary-weight", "weight", values.whole(0, 1_000_000), "The share of all other requests, of the total."),
-    _canary("canary-weight-total", "weight_total", values.whole(1, 1_000_000), "The total; 100 if it is less."),
+    _canary("canary", ON, values.boolean, "false", "This Ingress adds a backend to routes of another one."),
+    _canary("canary-by-header", "header", values.token, "", "A header that decides: always, never, or as below."),
+    _canary(
+        "canary-by-header-value", "header_value", values.text, "", "The value of the header that sends a request to the canary."
+    ),
+    _canary("canary-by-header-pattern", "header_pattern", values.text, "", "A regular expression (PCRE) for such values."),
+    _canary("canary-by-cookie", "cookie", values.token, "", "A cookie that decides: always or never."),
+    _canary("canary-weight", "weight", values.whole(0, 1_000_000), "0", "The share of all other requests, of the total."),
+    _canary("canary-weight-total", "weight_total", values.whole(1, 1_000_000), "100", "The total; 100 if it is less."),
 )
 _BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
 
