@@ -10,11 +10,12 @@ from common.runtime.reports import Reports
 from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.follow import Intake, tell_applied
+from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.keyring import Keyring
 from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.tell import Teller
 from nginx_config_renderer.wanted import Wanted
 
 SERVICE = "nginx-config-renderer"
@@ -50,7 +51,7 @@ async def compose(app: App[Settings]) -> None:
     keyring = Keyring(await _secrets(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
     app.spawn("follow", intake.follow(bus, settings.cluster))
     app.spawn("keyring", keyring.run())
-    app.spawn("tell", tell_applied(applier, wanted, reports))
+    app.spawn("tell", Teller(wanted, applier, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 

@@ -6,7 +6,6 @@ lost, and is filled again by and by, never takes a route away. When a marker doe
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
 
 import structlog
 
@@ -24,8 +23,6 @@ from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
 
-_TELL: Final = 1.0  # seconds between two facts about what was applied
-
 log = structlog.get_logger(__name__)
 
 
@@ -37,12 +34,13 @@ def follower(bus: Bus, cluster: str) -> Follower:
 
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
-    `news` when Ingresses or their problems are different.
+    `problems` when there are other problems, `news` when Ingresses or their problems are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, reports: Reports) -> None:
         self.needed = asyncio.Event()
         self.news = asyncio.Event()
+        self.problems = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
         self._reports = reports
@@ -85,13 +83,8 @@ class Intake:
         self._applier.want(news.entries)
         if news.needs:
             self.needed.set()
-        if news.entries:
-            for kind, count in self._wanted.counts.items():
-                metrics.TABLE.labels(kind).set(count)
         if news.problems:
-            problems = self._wanted.problems
-            metrics.REJECTED.set(len(problems))
-            self._reports.problems(problems)
+            self.problems.set()
         for comparison in news.comparisons:
             if not comparison.equal:
                 metrics.DRIFT.inc()
@@ -109,14 +102,3 @@ def _drift(comparison: Comparison) -> str | None:
         f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; "
         "it is being taken anew, and if this lasts, somebody but the watcher writes on the bus"
     )
-
-
-async def tell_applied(applier: Applier, wanted: Wanted, reports: Reports) -> None:
-    """Says what is in force, at most once a second, and what keeps it from being so."""
-    told = -1
-    while True:
-        if applier.settled and applier.revision != told:
-            reports.applied(applier.revision, max(0, applier.revision - told) if told >= 0 else 0, wanted.counts)
-            told = applier.revision
-        reports.alert("TablesFull", "critical", applier.full)
-        await asyncio.sleep(_TELL)

@@ -39,9 +39,15 @@ class FactPublisher:
         self._backoff = backoff
         self._most = most
         self._waiting: deque[_Fact] = deque()
+        self._losing = False
         self._news = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
+
+    @property
+    def room(self) -> int:
+        """How many more facts can be kept now."""
+        return self._most - len(self._waiting)
 
     def say(self, subject: str, headers: Mapping[str, str], body: bytes) -> None:
         """Queues a fact or an alert. Its `ce-id` keeps a repetition from being stored twice."""
@@ -74,10 +80,13 @@ class FactPublisher:
             if self._waiting and self._waiting[0] is fact:
                 self._waiting.popleft()
             if not self._waiting:
+                self._losing = False
                 self._news.clear()
                 self._quiet.set()
 
     def _drop(self, fact: _Fact, reason: str) -> None:
         self.lost += 1
         metrics.FACTS_LOST.inc()
-        log.error("fact.lost", subject=fact.subject, reason=reason)
+        if not self._losing:
+            log.error("fact.lost", subject=fact.subject, reason=reason, hint="one line for all of them until the queue is empty")
+        self._losing = True

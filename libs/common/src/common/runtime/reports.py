@@ -28,25 +28,35 @@ class Reports:
         self._service = service
         self._cluster = cluster
         self._instance = instance
-        self._problems: frozenset[Problem] = frozenset()
+        self._problems: set[Problem] = set()
         self._firing: dict[str, Alert] = {}
 
     def applied(self, revision: int, changed: int, counts: Mapping[str, int]) -> None:
         """The component matches the wanted state again."""
         self._say(Applied(instance=self._instance, revision=revision, changed=changed, counts=dict(counts)), "applied")
 
-    def problems(self, problems: Iterable[Problem]) -> None:
-        """All problems that there are now."""
+    def problems(self, problems: Iterable[Problem]) -> bool:
+        """All problems that there are now. False if there was no room to tell all that is new: give them again."""
         now = frozenset(problems)
-        for problem in sorted(now - self._problems):
+        room = self._publisher.room // 2  # what else there is to say may be more urgent
+        changes = [*((problem, False) for problem in sorted(now - self._problems))]
+        changes += [(problem, True) for problem in sorted(self._problems - now)]
+        still = {problem.ref for problem in now}
+        for problem, over in changes[:room]:
+            self._tell(problem, over=over, quietly=problem.ref in still)
+        return len(changes) <= room
+
+    def _tell(self, problem: Problem, *, over: bool, quietly: bool) -> None:
+        """A problem that is new, or over; one that only gave way to another of its object is over `quietly`."""
+        if not over:
+            self._problems |= {problem}
             log.warning("object.rejected", object=str(problem.ref), reason=problem.reason, message=problem.message)
             self._say(rejected(problem, instance=self._instance), "rejected")
-        still = {problem.ref for problem in now}
-        for problem in sorted(self._problems - now):
-            if problem.ref not in still:
-                log.info("object.mended", object=str(problem.ref), reason=problem.reason)
-                self._say(rejected(problem, instance=self._instance, resolved=True), "rejected")
-        self._problems = now
+            return
+        self._problems -= {problem}
+        if not quietly:
+            log.info("object.mended", object=str(problem.ref), reason=problem.reason)
+            self._say(rejected(problem, instance=self._instance, resolved=True), "rejected")
 
     def alert(self, name: str, severity: Severity, summary: str | None) -> None:
         """The state of one alert: firing with a summary, or None for "all is well"."""
