@@ -144,7 +144,7 @@ async def test_a_pod_finds_its_cluster(api: KubeApi, tmp_path: Path, monkeypatch
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
     token = tmp_path / "token"
     token.write_text("expired")
-    async with KubeSession(PodCredentials(str(token), str(api.ca_file))) as pod:
+    async with KubeSession(PodCredentials(token, Path(api.ca_file))) as pod:
         with pytest.raises(Unauthorized):
             await pod.list(CONFIGMAPS)
         token.write_text(api.admin_token + "\n")

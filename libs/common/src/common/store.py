@@ -19,6 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from common.contracts.objects import Projection
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
+from common.multimap import Multimap
 
 P = TypeVar("P", bound=Projection)
 K = TypeVar("K", bound=Hashable)
@@ -60,10 +61,10 @@ class Store:
     def __init__(self, *indexes: Index[Any, Any]) -> None:
         self._objects: dict[Resource, dict[ObjectRef, Projection]] = defaultdict(dict)
         self._indexes: dict[Resource, list[Index[Any, Any]]] = defaultdict(list)
-        self._entries: dict[Index[Any, Any], dict[Any, dict[ObjectRef, Projection]]] = {}
+        self._entries: dict[Index[Any, Any], Multimap[Any, ObjectRef]] = {}
         for index in indexes:
             self._indexes[index.model.resource].append(index)
-            self._entries[index] = {}
+            self._entries[index] = Multimap()
 
     def __len__(self) -> int:
         return sum(map(len, self._objects.values()))
@@ -109,12 +110,13 @@ class Store:
 
     def by(self, index: Index[P, K], key: K) -> tuple[P, ...]:
         """The objects under `key`, sorted by name."""
-        held = self._entries[index].get(key, {})
-        return tuple(found for _, found in sorted(held.items()) if isinstance(found, index.model))
+        held = self._objects[index.model.resource]
+        found = (held[ref] for ref in sorted(self._entries[index][key]))
+        return tuple(one for one in found if isinstance(one, index.model))
 
     def keys(self, index: Index[Any, K]) -> frozenset[K]:
         """All keys of an index that hold an object."""
-        return frozenset(self._entries[index])
+        return frozenset(self._entries[index].keys())
 
     def has(self, index: Index[Any, K], key: K) -> bool:
         """Whether any object is under `key`."""
@@ -131,12 +133,9 @@ class Store:
             entries = self._entries[index]
             after = _keys(index, new)
             for key in _keys(index, old) - after:
-                del entries[key][ref]
-                if not entries[key]:
-                    del entries[key]
-            if new is not None:
-                for key in after:
-                    entries.setdefault(key, {})[ref] = new
+                entries.discard(key, ref)
+            for key in after:
+                entries.add(key, ref)
 
 
 def _keys(index: Index[Any, K], version: Projection | None) -> frozenset[K]:
@@ -185,8 +184,8 @@ class Table(Generic[K, V]):
         self._domain = domain
         self._derive = derive
         self._derived: dict[K, Derived[V]] = {}
-        self._reads: dict[K, set[Hashable]] = {}
-        self._readers: dict[Hashable, set[K]] = defaultdict(set)
+        self._reads: dict[K, tuple[Hashable, ...]] = {}
+        self._readers: Multimap[Hashable, K] = Multimap()
         self._values: dict[K, V] = {}
 
     @property
@@ -203,7 +202,7 @@ class Table(Generic[K, V]):
         """Derives again what `changes` (already in the store) touch, and says which values are different now."""
         dirty: set[K] = set()
         for touched in chain.from_iterable(map(self._store.touched, changes)):
-            dirty |= self._readers.get(touched, frozenset())
+            dirty.update(self._readers[touched])
             if isinstance(touched, tuple) and touched[0] is self._domain:
                 dirty.add(touched[1])
         values: dict[K, V | None] = {}
@@ -218,18 +217,16 @@ class Table(Generic[K, V]):
 
     def _refresh(self, key: K) -> Derived[V]:
         for read in self._reads.pop(key, ()):
-            self._readers[read].discard(key)
-            if not self._readers[read]:
-                del self._readers[read]
+            self._readers.discard(read, key)
         self._values.pop(key, None)
         if not self._store.has(self._domain, key):
             self._derived.pop(key, None)
             return Derived(None)
         view = View(self._store)
         derived = self._derived[key] = self._derive(view, key)
-        self._reads[key] = view.reads
+        self._reads[key] = tuple(view.reads)
         for read in view.reads:
-            self._readers[read].add(key)
+            self._readers.add(read, key)
         if derived.value is not None:
             self._values[key] = derived.value
         return derived

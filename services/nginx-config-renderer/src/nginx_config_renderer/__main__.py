@@ -10,6 +10,7 @@ from common.runtime.reports import Reports
 from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.cluster import join
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.keyring import Keyring
@@ -59,9 +60,6 @@ async def _secrets(app: App[Settings], wanted: Wanted, intake: Intake) -> Secret
     """Where Secrets are read; where there is a cluster, it is told what became of its objects. Raises Fatal if none is named."""
     if app.settings.manifests is not None:
         return FolderSecrets(app.settings.manifests)
-    # Kubernetes' client takes a second and 60 MB to load, and a folder needs none.
-    from nginx_config_renderer.cluster import join  # noqa: PLC0415
-
     return await join(app, wanted, intake)
 
 

@@ -4,6 +4,7 @@ from common.bus.facts import FactPublisher
 from common.runtime.app import App, Stage, run
 from common.runtime.reports import Reports
 from watcher.folder import folder
+from watcher.leading import lead
 from watcher.office import Office
 from watcher.settings import Settings
 
@@ -24,9 +25,6 @@ async def compose(app: App[Settings]) -> None:
         app.at_stop(Stage.DRAIN, "replica", office.flush)
         app.spawn("office", office.hold(transitions=0))
     else:
-        # Kubernetes' client takes a second and 60 MB to load, and a folder needs none.
-        from watcher.leading import lead  # noqa: PLC0415
-
         await lead(app, bus, reports)
 
 

@@ -14,7 +14,7 @@ import orjson
 
 from common.contracts.refs import ObjectRef, Resource
 from common.kube import Raw
-from common.kube.credentials import Credentials, FileCredentials, PodCredentials, find
+from common.kube.credentials import Credentials, PodCredentials, find, from_files
 from common.kube.discovery import Api, Discovery
 from common.kube.errors import Call, Garbled, Gone, NotFound
 from common.kube.transport import JSON, Transport
@@ -64,7 +64,7 @@ class KubeSession:
     @classmethod
     def from_kubeconfig(cls, path: str | None = None, *, agent: str = AGENT) -> Self:
         """The cluster of a kubeconfig; without a path that of KUBECONFIG, or of `~/.kube/config`."""
-        return cls(FileCredentials.usual() if path is None else FileCredentials(path), agent=agent)
+        return cls(from_files(path), agent=agent)
 
     @classmethod
     def in_cluster(cls, *, agent: str = AGENT) -> Self:

@@ -7,9 +7,9 @@ release always decode.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ModelWrapValidatorHandler, model_validator
 
 from common.contracts.refs import ObjectRef, Resource
 
@@ -25,17 +25,37 @@ def _kubernetes_name(field: str) -> str:
     return first + "".join(_ACRONYMS.get(word, word.capitalize()) for word in rest)
 
 
+_NOT_NOTED: Final[set[str]] = set()
+_POOL: Final[dict["Part", "Part"]] = {}
+_POOL_SIZE: Final = 4096
+
+
 class Part(BaseModel):
     """A piece of a projection: frozen, camelCase outside, unknown fields ignored, null the same as absent."""
 
+    repeats: ClassVar[bool] = False  # whether most objects have an equal one, so that one is kept for all
+
     model_config = ConfigDict(extra="ignore", frozen=True, alias_generator=_kubernetes_name, populate_by_name=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _null_is_absent(cls, data: object) -> object:
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value is not None}
-        return data
+    def _lean(cls, data: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Null is absent. Which fields were set is of no interest, and would be a third of what an object takes."""
+        if isinstance(data, dict) and None in data.values():
+            data = {key: value for key, value in data.items() if value is not None}
+        made = handler(data)
+        object.__setattr__(made, "__pydantic_fields_set__", _NOT_NOTED)
+        return _one_of_all(made) if cls.repeats else made
+
+
+_P = TypeVar("_P", bound=Part)
+
+
+def _one_of_all(made: _P) -> _P:
+    if len(_POOL) > _POOL_SIZE:
+        _POOL.clear()
+    kept = _POOL.setdefault(made, made)
+    return kept if isinstance(kept, type(made)) else made
 
 
 class OwnerReference(Part):

@@ -9,6 +9,8 @@ from common.contracts.refs import Resource
 class ServiceBackendPort(Part):
     """A port of a Service, by name or by number (0: by name)."""
 
+    repeats: ClassVar = True
+
     name: str = ""
     number: int = 0
 
@@ -114,6 +116,8 @@ class IngressClass(Projection):
 class ServicePort(Part):
     """A port of a Service. `target_port` is a number or the name of a container port."""
 
+    repeats: ClassVar = True
+
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str = ""
@@ -173,6 +177,8 @@ class Service(Projection):
 class EndpointConditions(Part):
     """What an endpoint is able to do. An unknown `ready` or `serving` counts as true (discovery.k8s.io/v1)."""
 
+    repeats: ClassVar = True
+
     ready: bool | None = None
     serving: bool | None = None
     terminating: bool | None = None
@@ -200,6 +206,8 @@ class Endpoint(Part):
 
 class EndpointPort(Part):
     """A port of all endpoints of a slice. An unset port means all ports, of use to headless consumers only."""
+
+    repeats: ClassVar = True
 
     name: str = ""
     protocol: str = "TCP"

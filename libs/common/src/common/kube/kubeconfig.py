@@ -1,0 +1,81 @@
+"""Credentials from kubeconfig files.
+
+What a kubeconfig means, its plugins for identity providers included, is known to `kubernetes_asyncio`, and asked of it; nothing else of
+that library is used. It takes a second and 60 MB to load, so this module is loaded where there is a kubeconfig, and nowhere else.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import yaml
+from kubernetes_asyncio import config
+from kubernetes_asyncio.client import Configuration
+from kubernetes_asyncio.config.kube_config import KubeConfigLoader
+
+from common.kube.credentials import DEADLINE, FRESH, VARIABLE, Access, is_file
+from common.kube.errors import Misconfigured
+
+
+class FileCredentials:
+    """One or more kubeconfig files, separated by colons as in KUBECONFIG; the current context, or the one named."""
+
+    def __init__(self, paths: str, context: str | None = None) -> None:
+        self._paths = paths
+        self._context = context
+        self._loader: KubeConfigLoader | None = None
+        self._configuration = Configuration()
+        self._read = 0.0
+
+    async def access(self, *, renew: bool = False) -> Access:
+        """Access as the files give it now."""
+        async with _explained(self._paths):
+            if self._loader is None or renew:
+                self._loader = await self._load()
+                self._read = time.monotonic()
+            elif time.monotonic() - self._read > FRESH and not _lasting(self._loader):
+                await self._loader.load_and_set(self._configuration)
+                self._read = time.monotonic()
+            return await _access(self._configuration)
+
+    async def _load(self) -> KubeConfigLoader:
+        if not any(map(is_file, self._paths.split(os.pathsep))):
+            raise Misconfigured(f"kubeconfig {self._paths} does not exist; name one with --kubeconfig or {VARIABLE}")
+        self._configuration = Configuration()
+        # Writing back refreshed tokens fails in the library, and a service has no business in a person's file.
+        return await config.load_kube_config(
+            self._paths, context=self._context, client_configuration=self._configuration, persist_config=False
+        )
+
+
+def _lasting(loader: KubeConfigLoader) -> bool:
+    """Whether a plugin's answer has no end, so that it holds until the server refuses it."""
+    return "exec" in (loader._user or ()) and not hasattr(loader, "exec_plugin_expiry")  # noqa: SLF001 nothing else tells it
+
+
+async def _access(configuration: Configuration) -> Access:
+    key = await configuration.get_api_key_with_prefix("BearerToken")
+    return Access(
+        host=configuration.host or "",
+        authorization=(key or "").strip(),
+        ca_file=configuration.ssl_ca_cert,
+        cert_file=configuration.cert_file,
+        key_file=configuration.key_file,
+        verify=configuration.verify_ssl,
+        server_name=configuration.tls_server_name,
+        proxy=configuration.proxy,
+    )
+
+
+@asynccontextmanager
+async def _explained(origin: str) -> AsyncIterator[None]:
+    """Turns what the library raises for a wrong file into a sentence that names it."""
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+    except TimeoutError as error:
+        raise Misconfigured(f"{origin}: no credentials within {DEADLINE:g} s; run its plugin by hand") from error
+    except (config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Misconfigured(f"{origin} cannot be used: {error}") from error
