@@ -10,7 +10,7 @@ dependencies by hand, and nobody can forget one: the table always equals a deriv
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from types import MappingProxyType
@@ -36,11 +36,14 @@ class Index(Generic[P, K]):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An object before and after; None where it is not there."""
+    """An object before and after; None where it is not there. `touched` is what it may have changed for a reader: the object's name, and
+    the keys of its two versions in each index.
+    """
 
     ref: ObjectRef
     old: Projection | None
     new: Projection | None
+    touched: tuple[Hashable, ...] = field(default=(), compare=False)
 
 
 class Reads(Protocol):
@@ -76,16 +79,14 @@ class Store:
         if old == new:
             return None
         self._objects[ref.resource][ref] = new
-        self._reindex(ref, old, new)
-        return Change(ref, old, new)
+        return Change(ref, old, new, self._reindex(ref, old, new))
 
     def delete(self, ref: ObjectRef) -> Change | None:
         """Takes an object out. None if it was not there."""
         old = self._objects[ref.resource].pop(ref, None)
         if old is None:
             return None
-        self._reindex(ref, old, None)
-        return Change(ref, old, None)
+        return Change(ref, old, None, self._reindex(ref, old, None))
 
     def replace(self, objects: Iterable[Projection]) -> tuple[Change, ...]:
         """Makes `objects` all that there is: what is not among them is deleted."""
@@ -122,20 +123,17 @@ class Store:
         """Whether any object is under `key`."""
         return key in self._entries[index]
 
-    def touched(self, change: Change) -> Iterator[Hashable]:
-        """What `change` may have changed for a reader: the object's name, and the index keys of its two versions."""
-        yield change.ref
-        for index in self._indexes[change.ref.resource]:
-            yield from ((index, key) for key in _keys(index, change.old) | _keys(index, change.new))
-
-    def _reindex(self, ref: ObjectRef, old: Projection | None, new: Projection | None) -> None:
+    def _reindex(self, ref: ObjectRef, old: Projection | None, new: Projection | None) -> tuple[Hashable, ...]:
+        touched: list[Hashable] = [ref]
         for index in self._indexes[ref.resource]:
             entries = self._entries[index]
-            after = _keys(index, new)
-            for key in _keys(index, old) - after:
+            before, after = _keys(index, old), _keys(index, new)
+            for key in before - after:
                 entries.discard(key, ref)
             for key in after:
                 entries.add(key, ref)
+            touched += [(index, key) for key in before | after]
+        return tuple(touched)
 
 
 def _keys(index: Index[Any, K], version: Projection | None) -> frozenset[K]:
@@ -201,7 +199,7 @@ class Table(Generic[K, V]):
     def update(self, changes: Iterable[Change]) -> Delta[K, V]:
         """Derives again what `changes` (already in the store) touch, and says which values are different now."""
         dirty: set[K] = set()
-        for touched in chain.from_iterable(map(self._store.touched, changes)):
+        for touched in chain.from_iterable(change.touched for change in changes):
             dirty.update(self._readers[touched])
             if isinstance(touched, tuple) and touched[0] is self._domain:
                 dirty.add(touched[1])
