@@ -62,12 +62,11 @@ async def measure(wrk: str, place: World, effort: Effort) -> list[Row]:
     """Our figures beside each peer's, for the sites that are there."""
     async with AsyncExitStack() as stack:
         edges = [await stack.enter_async_context(make(place)) for make in (seaway, bare_nginx, traefik)]
-        script = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seaway-bench-wrk-"))) / "sites.lua"
-        script.write_text(_SCRIPT % ", ".join(f'"{host(site)}"' for site in place.sites))
+        script = load_script(place.sites, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seaway-bench-wrk-"))))
         loads = [Load(edge) for edge in edges]
         for _ in range(effort.runs):
             for load in loads:
-                rate, latency = await _run(wrk, load.edge, script, effort.seconds)
+                rate, latency = await run_load(wrk, load.edge, script, effort.seconds)
                 load.rates.append(rate)
                 load.latencies.append(latency)
     return rows(f"{len(place.sites)} sites", loads[0], loads[1:])
@@ -101,7 +100,14 @@ def rows(name: str, ours: Load, peers: Sequence[Load]) -> list[Row]:
     return made
 
 
-async def _run(wrk: str, edge: Edge, script: Path, seconds: int) -> tuple[float, float]:
+def load_script(sites: Sequence[str], directory: Path) -> Path:
+    """What makes the load generator ask these sites in turn."""
+    script = directory / "sites.lua"
+    script.write_text(_SCRIPT % ", ".join(f'"{host(site)}"' for site in sites))
+    return script
+
+
+async def run_load(wrk: str, edge: Edge, script: Path, seconds: int) -> tuple[float, float]:
     """One run of the load generator. Raises RuntimeError if any answer was not 200."""
     load = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}", "--latency", f"--script={script}"]
     process = await asyncio.create_subprocess_exec(wrk, *load, f"http://127.0.0.1:{edge.port}/", stdout=-1, stderr=-1)

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from tests.bench.effort import program
 from tests.bench.visitor import Visitor
 from tests.bench.world import CLASS, CONTROLLER, PORT, World, host, served
 
-SERVING_WITHIN: Final = 120.0
+SERVING_WITHIN: Final = 300.0
 ENDS_WITHIN: Final = 20.0
 
 _NGINX: Final = """
@@ -46,10 +46,11 @@ _SITE: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A proxy that serves the sites of a world on a port of the loopback address."""
+    """A proxy that serves the sites of a world on a port of the loopback address. `pid` is its first process."""
 
     name: str
     port: int
+    pid: int = 0
 
 
 @asynccontextmanager
@@ -122,7 +123,7 @@ async def _running(
     try:
         await child.start()
         await serves_all(edge, world, child)
-        yield edge
+        yield replace(edge, pid=child.pid)
     finally:
         child.signal(end)
         try:

@@ -21,11 +21,15 @@ class Effort:
     runs: int  # of the load generator against each edge; the median counts
     seconds: int  # of one such run
     objects: int  # in the API server whose replica is made
+    hosts: int  # ingresses of the large cluster
+    at_once: int  # ... that are made at once beside them
     joins: int  # followers that join, one after another
 
 
-FULL = Effort(sites=100, many_sites=1000, changes=120, routes=60, runs=5, seconds=4, objects=10_000, joins=5)
-TINY = Effort(sites=2, many_sites=3, changes=2, routes=1, runs=1, seconds=1, objects=20, joins=1)
+FULL = Effort(
+    sites=100, many_sites=1000, changes=120, routes=60, runs=5, seconds=4, objects=10_000, hosts=10_000, at_once=1000, joins=5
+)
+TINY = Effort(sites=2, many_sites=3, changes=2, routes=1, runs=1, seconds=1, objects=20, hosts=5, at_once=2, joins=1)
 
 
 def program(name: str, package: str) -> str:

@@ -1,0 +1,40 @@
+"""What the processes of an edge hold in memory."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A process: its command line, and its resident memory in MiB, what it shares with others included."""
+
+    command: str
+    mib: float
+
+
+def family(pid: int) -> list[Resident]:
+    """A process and all that it started."""
+    found = []
+    waiting = [pid]
+    while waiting:
+        one = waiting.pop()
+        try:
+            found.append(_resident(one))
+            waiting += [int(child) for child in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def _resident(pid: int) -> Resident:
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kib = next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+    return Resident(command, kib * 1024 / MIB)
+
+
+def largest(pid: int, *words: str) -> float:
+    """The memory of the largest process of a family whose command line has all of `words`."""
+    return max((one.mib for one in family(pid) if all(word in one.command for word in words)), default=0.0)
