@@ -1,4 +1,5 @@
-"""Renews the generated documents: `docs/subjects.md` from the contracts, `docs/annotations.md` from the renderer's table of annotations.
+"""Renews the generated documents: `docs/subjects.md` from the contracts, `docs/annotations.md` and
+`docs/settings.md` from the renderer's tables.
 
 With `--check` it only says whether they are current.
 """
@@ -16,7 +17,7 @@ from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Reje
 from common.contracts.objects import MODELS, Projection, Secret
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
-from nginx_config_renderer import annotations
+from nginx_config_renderer import annotations, options
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -143,7 +144,32 @@ def _annotation(one: annotations.Annotation) -> str:
     return f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"docs/subjects.md": subjects_page, "docs/annotations.md": annotations_page}
+SETTINGS_HEAD = """\
+# Settings of the edge
+
+Made from `options.py` of nginx-config-renderer by `make docs`; a test fails when it is stale. Edit the table there, not this file.
+
+They are keys of one ConfigMap, `seaway-edge/nginx-config` unless `--configmap` (`SEAWAY_CONFIGMAP`) names another, such as
+`ingress-nginx/ingress-nginx-controller`. The keys are those of ingress-nginx. A change of the ConfigMap is tried by nginx in isolation
+first, and costs one reload. If any key is unknown or cannot be read, or nginx does not take the result, the whole ConfigMap is refused,
+each fault is told, and what was in force stays so, also over restarts. Routes, endpoints and certificates never wait for it.
+
+The key `template.conf.j2` holds a whole template for nginx.conf (Jinja; begin with the one in the image). It is rendered in a sandbox and
+tried like everything else; where the machine permits no isolation it is refused.
+"""
+
+
+def settings_page() -> str:
+    """Which keys the ConfigMap may have."""
+    rows = "\n".join(f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |" for one in options.TABLE)
+    return f"{SETTINGS_HEAD}\n| key | what it does | unless given |\n|---|---|---|\n{rows}\n"
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "docs/subjects.md": subjects_page,
+    "docs/annotations.md": annotations_page,
+    "docs/settings.md": settings_page,
+}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from common.bus.memory import MemoryBroker
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import Bus
 from common.bus.settings import BusSettings
-from common.testing.nats import nats_cluster, nats_server
+from common.testing.nats import NatsCluster, nats_cluster, nats_server
 
 HEARTBEAT = 0.5
 
@@ -84,6 +84,7 @@ class Servers:
 
     url: str
     replicas: int
+    cluster: NatsCluster | None = None
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=["memory", "one server", "three servers"])
@@ -95,7 +96,7 @@ async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers | Non
             yield Servers(server.url, 1)
     else:
         async with nats_cluster() as cluster:
-            yield Servers(",".join(cluster.urls), 3)
+            yield Servers(",".join(cluster.urls), 3, cluster)
 
 
 @pytest.fixture
@@ -103,6 +104,8 @@ async def backend(servers: Servers | None) -> AsyncIterator[Backend]:
     if servers is None:
         yield MemoryBackend()
         return
+    if servers.cluster is not None:
+        await servers.cluster.ready()  # on a busy machine they lose sight of each other for a moment
     backend = NatsBackend(servers.url, servers.replicas)
     yield backend
     await backend.close()

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from common.testing import wait_until
 from common.testing.authority import Authority, Issued
-from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service, tls_secret
+from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, rule, service, tls_secret
 from common.testing.ports import free_port
 from seaway.local import vault_of
 from tests.e2e.up_world import SOON, Up, remains, up, write
@@ -70,6 +70,31 @@ async def test_it_serves_a_folder_says_what_each_part_does_and_ends_with_nothing
         assert not (seaway.data / "bus.url").exists()
         assert "Traceback" not in seaway.said
         assert seaway.said.splitlines()[-1] == "Ending."
+
+
+async def test_the_operators_configmap_is_obeyed_and_a_slip_in_it_changes_nothing(folder: Path, tmp_path: Path, web: int) -> None:
+    serve(folder, "web", web)
+    slash = ingress("slash", rule("slash.example", "/foo/", "web:80", "Exact"))
+    write(folder / "slash.yaml", [slash, config_map("nginx-config", {"strict-trailing-slash": "false"}, "seaway-edge")])
+    async with up(tmp_path, f"--manifests={folder}") as seaway:
+
+        async def status() -> int:
+            return (await seaway.ask("slash.example", "/foo")).status
+
+        async def redirects() -> bool:
+            return await status() == 301
+
+        await wait_until(redirects, within=SOON)
+        slipped = {"strict-trailing-slash": "true", "proxy-body-sise": "1m"}
+        write(folder / "slash.yaml", [slash, config_map("nginx-config", slipped, "seaway-edge")])
+        await wait_until(lambda: "key proxy-body-sise is '1m': it is not known here" in seaway.said, within=SOON)
+        assert await status() == 301
+        write(folder / "slash.yaml", [slash])
+
+        async def strict() -> bool:
+            return await status() == 404
+
+        await wait_until(strict, within=SOON)
 
 
 async def test_nobody_but_the_owner_can_read_its_keys_and_nginx_is_not_root(folder: Path, tmp_path: Path, web: int) -> None:

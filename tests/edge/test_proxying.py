@@ -298,6 +298,14 @@ async def test_an_endpoint_that_fails_in_a_row_rests_and_the_last_one_never(worl
         assert len(bad.asked) == 7
 
 
+async def test_an_answer_is_no_failure_whatever_its_status(world: EdgeWorld) -> None:
+    bad, good = Server(busy), Server()
+    async with fleet(world, "web", bad, good):
+        await world.put(shop(proxy_next_upstream="error timeout http_503"))
+        assert await statuses(world, 12) == {200: 12}
+        assert len(bad.asked) == 12
+
+
 async def test_an_endpoint_that_answers_again_has_a_clean_slate(world: EdgeWorld) -> None:
     moody, good = Server(hangs_up), Server()
     async with fleet(world, "web", moody, good):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import ssl
 from collections import Counter
@@ -17,12 +16,14 @@ import pytest
 
 from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress, rule, service
-from nginx_config_renderer import metrics, nginx
+from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal, Journals
+from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
-from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
+from nginx_config_renderer.trial import BadConfigurationError
+from tests.edge.world import NGINX, SOON, EdgeWorld, ask, backend, edge
 
 SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
 
@@ -280,34 +281,22 @@ async def test_https_is_answered_with_the_default_certificate_and_serves_the_sam
 
 async def test_a_configuration_that_nginx_does_not_take_is_refused_with_its_words_and_the_old_one_stays(own: EdgeWorld) -> None:
     await shop(own)
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
     conf = own.settings.state / "nginx.conf"
     before = conf.read_bytes()
     bad = replace(own.settings.edge(), modules=(*own.settings.edge().modules, "/nowhere/ngx_http_missing_module.so"))
-    with pytest.raises(nginx.BadConfigurationError, match="ngx_http_missing_module"):
-        await nginx.install(bad, program)
+    with pytest.raises(BadConfigurationError, match="ngx_http_missing_module"):
+        await (await Configuration.of(bad, NGINX)).install(own.settings.options)
     assert conf.read_bytes() == before
     assert (await own.ask("shop.example")).by == "web"
 
 
 async def test_another_configuration_is_one_reload_that_costs_no_request_and_no_route(own: EdgeWorld) -> None:
     await shop(own)
-    other = replace(own.settings.edge(), worker_connections=512)
     async with visitors(own, "shop.example", count=2) as seen:
         instance = (await own.admin.status()).instance
-        fingerprint = await nginx.install(other, shutil.which("nginx") or "/usr/sbin/nginx")
-        before = metrics.RELOADS.labels("configuration")._value.get()
-        assert own.configuration is not None
-        own.configuration.cancel()  # it would ask for the old one again
-        async with asyncio.TaskGroup() as group:
-            keeping = group.create_task(nginx.keep(own.admin, fingerprint))
-
-            async def taken() -> bool:
-                return (await own.admin.status()).fingerprint == fingerprint
-
-            await wait_until(taken, within=SOON)
-            keeping.cancel()
-        assert metrics.RELOADS.labels("configuration")._value.get() - before == 1
+        before = metrics.RELOADS.labels("configmap")._value.get()
+        await own.configure({"max-worker-connections": "512"})
+        assert metrics.RELOADS.labels("configmap")._value.get() - before == 1
         assert (await own.admin.status()).instance == instance, "the tables outlive a reload"
         await own.put(ingress("more", rule("more.example", "/", "web:80")))
         assert (await own.ask("more.example")).by == "web"

@@ -18,21 +18,28 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from common.backoff import Backoff
+from common.contracts.objects import ConfigMap
+from common.contracts.problems import Problem
 from common.process import Child
 from common.testing import wait_until
-from common.testing.objects import endpoint_slice, ingress_class
+from common.testing.objects import config_map, endpoint_slice, ingress_class
 from common.testing.ports import free_port
-from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.configuration import fingerprint_of
+from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.journal import Journal, Journals
+from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.plan import Entry, digest
+from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.wanted import Wanted
 from tests.messages import message
 
 Raw = dict[str, Any]
 SOON = 20.0
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
 
 @dataclass(frozen=True)
@@ -119,8 +126,7 @@ def open_directory() -> Iterator[Path]:
 
 def nginx_of(state: Path) -> Child:
     """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies."""
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    command = [program, "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+    command = [NGINX, "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
     socket = state / "run/admin.sock"
@@ -130,15 +136,18 @@ def nginx_of(state: Path) -> Child:
 class EdgeWorld:
     """nginx, its renderer's parts, and the objects that were given to them."""
 
-    def __init__(self, settings: Settings, admin: Admin, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, admin: Admin, stack: AsyncExitStack, configuration: Configuration) -> None:
         self.settings = settings
+        self.configuration = configuration
+        self.configurator = Configurator(configuration, settings.options, settings.state / "options.json")
+        self.refused: tuple[Problem, ...] = ()
         self.admin = admin
         self.nginx = nginx_of(settings.state)
         self.wanted = Wanted("local", settings.ours)
-        secret = Journal(settings.key_journal, nginx.owner_of(settings.state / "run")) if settings.key_journal else None
+        secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)
         self.applier = Applier(admin, self.journal, self.wanted)
-        self.configuration: asyncio.Task[None] | None = None
+        self.keeping: asyncio.Task[None] | None = None
         self._stack = stack
         self._sequence = 0
 
@@ -146,6 +155,23 @@ class EdgeWorld:
     def port(self) -> int:
         """Where nginx serves HTTP."""
         return self.settings.http_port
+
+    def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> None:
+        """Takes what became of the ConfigMap."""
+        self.refused = refused
+        self.applier.want(self.wanted.accept(usual, refused).entries)
+
+    async def configure(self, data: Mapping[str, str] | None) -> None:
+        """The operator's ConfigMap says this; nginx does so afterwards, or keeps what it has."""
+        namespace, name = self.settings.options_ref.namespace, self.settings.options_ref.name
+        raw = config_map(name, data, namespace) if data is not None else None
+        await self.configurator.take(ConfigMap.project(raw) if raw is not None else None, self)
+        await wait_until(self._is_configured, within=SOON)
+        await self.settle()
+
+    async def _is_configured(self) -> bool:
+        text = (self.settings.state / "nginx.conf").read_text()
+        return (await self.admin.status()).fingerprint == fingerprint_of(text)
 
     async def put(self, *objects: Raw) -> None:
         """Applies objects; nginx has them afterwards."""
@@ -192,11 +218,12 @@ async def edge(directory: Path, **changes: Any) -> AsyncIterator[EdgeWorld]:
     """An nginx that serves nothing yet but the class `nginx`."""
     chosen = settings(directory, **changes)
     prepare(directory)
-    fingerprint = await nginx.install(chosen.edge(), shutil.which("nginx") or "/usr/sbin/nginx")
+    configuration = await Configuration.of(chosen.edge(), NGINX)
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
-        world = EdgeWorld(chosen, admin, stack)
-        world.configuration = group.create_task(nginx.keep(admin, fingerprint))
-        tasks = [world.configuration, group.create_task(world.nginx.run()), group.create_task(world.applier.run())]
+        world = EdgeWorld(chosen, admin, stack, configuration)
+        await world.configurator.begin()
+        world.keeping = group.create_task(configuration.keep(admin))
+        tasks = [world.keeping, group.create_task(world.nginx.run()), group.create_task(world.applier.run())]
         world.applier.release()
         try:
             await world.put(ingress_class())

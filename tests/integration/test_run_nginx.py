@@ -15,7 +15,7 @@ from tests.packaging import ROOT
 from common.testing import wait_until
 from common.testing.ports import free_port
 from nginx_config_renderer.admin import Admin, AdminError
-from nginx_config_renderer.nginx import install
+from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.settings import Settings
 
 SCRIPT = ROOT / "services/nginx-config-renderer/run-nginx.sh"
@@ -77,7 +77,7 @@ async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
 
 
 async def configured(runner: Runner) -> Runner:
-    await install(runner.settings.edge(), "nginx")
+    await (await Configuration.of(runner.settings.edge(), "nginx")).install(runner.settings.options)
     await wait_until(runner.answers)
     return runner
 
@@ -108,7 +108,7 @@ async def test_a_killed_nginx_is_started_again_every_time(runner: Runner) -> Non
 
 
 async def test_a_signal_that_a_starting_nginx_does_not_hear_is_not_lost(runner: Runner) -> None:
-    await install(runner.settings.edge(), "nginx")
+    await (await Configuration.of(runner.settings.edge(), "nginx")).install(runner.settings.options)
     await wait_until(lambda: "nginx" in runner.children(), every=0.0005)
     nginx = runner.children()["nginx"]
     runner.process.terminate()

@@ -15,7 +15,7 @@ from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, I
 from nginx_config_renderer.derive.paths import normalise
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
-from nginx_config_renderer.policy import Affinity, Policy
+from nginx_config_renderer.policy import Affinity, Policy, Special
 
 Raw = dict[str, Any]
 NGINX = ingress_class()
@@ -32,12 +32,12 @@ class Derived:
         hosts: Table[str, HostRoutes] = Table(store, BY_HOST, routes(ours or Class()))
         backends: Table[BackendKey, Backend] = Table(store, BY_BACKEND, endpoints(ours or Class()))
         changes = store.replace(BY_KIND[raw["apiVersion"], raw["kind"]].project(raw) for raw in objects)
-        treated: Table[IngressKey, Policy] = Table(store, BY_NAME, policies(ours or Class()))
+        treated: Table[IngressKey, Special] = Table(store, BY_NAME, policies(ours or Class()))
         for table in (hosts, backends, treated):
             table.update(changes)
         self.hosts = dict(hosts.values)
         self.backends = dict(backends.values)
-        self.policies = dict(treated.values)
+        self.policies = {key: special.policy for key, special in treated.values.items()}
         problems = (*hosts.problems, *backends.problems, *treated.problems)
         self.problems = {(problem.ref.name, problem.reason): problem.message for problem in problems}
 

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from tests.messages import Stored, message
 
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
+from nginx_config_renderer.configuration import Edge, configuration, fingerprint_of
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
+from nginx_config_renderer.options import Options
 from nginx_config_renderer.plan import BACKENDS, HOSTS
-from nginx_config_renderer.policy import Affinity, Policy
-from nginx_config_renderer.render import Edge, backend_entry, configuration, fingerprint_of, host_entry, policy_entry
+from nginx_config_renderer.policy import USUAL, Affinity, Policy, Special
+from nginx_config_renderer.render import backend_entry, host_entry, policy_entry
 from nginx_config_renderer.wanted import Wanted
 
 POOL = (
@@ -94,28 +96,27 @@ def test_entries_are_json_and_what_users_write_is_quoted_in_it() -> None:
 
 
 def test_the_entry_of_a_policy_holds_what_is_not_as_usual() -> None:
-    assert json.loads(policy_entry(Policy(ssl_redirect=False))) == {"plain": True}
-    assert json.loads(policy_entry(Policy(body_size=0, read_timeout=9))) == {
+    assert json.loads(policy_entry(Special(Policy(ssl_redirect=False), USUAL))) == {"plain": True}
+    assert json.loads(policy_entry(Special(Policy(body_size=0, read_timeout=9), USUAL))) == {
         "at": "@http-kept-passed-any-once",
         "timeouts": [5, 60, 9],
     }
-    assert json.loads(policy_entry(Policy(retry_on=frozenset({"status", "error"}), body_size=5))) == {
+    assert json.loads(policy_entry(Special(Policy(retry_on=frozenset({"status", "error"}), body_size=5), USUAL))) == {
         "at": "@http-kept-passed-1m-status",
         "max": 5,
         "retry": {"on": ["error", "status"], "tries": 3, "within": 0},
     }
-    assert json.loads(policy_entry(Policy(affinity=Affinity(max_age=9, secure=False)))) == {
+    assert json.loads(policy_entry(Special(Policy(affinity=Affinity(max_age=9, secure=False)), USUAL))) == {
         "sticky": {"name": "INGRESSCOOKIE", "attributes": "; Path=/; Max-Age=9", "canary": True, "secure": False},
     }
 
 
+OPTIONS = Options()
 EDGE = Edge(
     http_port=80,
     https_port=443,
     workers="auto",
-    worker_connections=64,
     open_files=64,
-    worker_shutdown_timeout=1,
     state="/s",
     run="/s/run",
     admin_socket="/s/run/admin.sock",
@@ -130,20 +131,24 @@ EDGE = Edge(
 
 
 def test_the_fingerprint_tells_two_configurations_and_two_programs_apart() -> None:
-    texts = [configuration(EDGE, "p1"), configuration(EDGE, "p2"), configuration(replace(EDGE, http_port=81), "p1")]
+    texts = [
+        configuration(EDGE, OPTIONS, "p1"),
+        configuration(EDGE, OPTIONS, "p2"),
+        configuration(replace(EDGE, http_port=81), OPTIONS, "p1"),
+    ]
     assert len({fingerprint_of(text) for text in texts}) == 3
-    assert configuration(EDGE, "p1") == texts[0]
+    assert configuration(EDGE, OPTIONS, "p1") == texts[0]
 
 
 @pytest.mark.parametrize(("version", "line"), [((1, 22, 1), "listen 443 ssl http2 default"), ((1, 26, 3), "        http2 on;\n")])
 def test_http_2_is_offered_in_the_words_of_each_nginx(version: tuple[int, ...], line: str) -> None:
-    text = configuration(replace(EDGE, nginx=version), "p")
+    text = configuration(replace(EDGE, nginx=version), OPTIONS, "p")
     assert line in text
     assert text.count("http2") == (2 if version < (1, 25, 1) else 1)
 
 
 def test_listening_on_ipv6_and_https_can_be_left_out() -> None:
-    text = configuration(replace(EDGE, ipv6=False, https_port=0), "p")
+    text = configuration(replace(EDGE, ipv6=False, https_port=0), OPTIONS, "p")
     assert "[::]" not in text
     assert "ssl_certificate " not in text
-    assert "listen [::]:443 ssl" in configuration(EDGE, "p")
+    assert "listen [::]:443 ssl" in configuration(EDGE, OPTIONS, "p")

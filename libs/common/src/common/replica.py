@@ -9,7 +9,7 @@ is compared whenever no message of the resource came after that sequence.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,10 +77,12 @@ class Taken:
 class Replica:
     """The objects of one cluster. `markers` are the newest of each resource; one without a marker is not known to be complete.
 
-    `unreadable` says of which objects, and markers, the newest message is not valid.
+    `unreadable` says of which objects, and markers, the newest message is not valid. Of the resources in `partial` only some objects are
+    followed, so that markers say nothing of how many there should be.
     """
 
-    def __init__(self, cluster: str, store: Store) -> None:
+    def __init__(self, cluster: str, store: Store, *, partial: Collection[Resource] = ()) -> None:
+        self._partial = frozenset(partial)
         self.store = store
         self.markers: dict[Resource, SyncMarker] = {}
         self.unreadable: dict[ObjectRef, Problem] = {}
@@ -118,7 +120,11 @@ class Replica:
             elif isinstance(read, ObjectRef):
                 self._digests[read.resource].pop(read, None)
                 changes.append(self.store.delete(read))
-            elif isinstance(read, tuple) and read[1].through >= self._newest.get(read[0], self._snapshot):
+            elif (
+                isinstance(read, tuple)
+                and read[0] not in self._partial
+                and read[1].through >= self._newest.get(read[0], self._snapshot)
+            ):
                 comparisons.append(self._compare(*read))
         return Taken(tuple(change for change in changes if change is not None), tuple(comparisons))
 

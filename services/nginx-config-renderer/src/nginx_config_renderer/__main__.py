@@ -7,16 +7,19 @@ from common.bus.facts import FactPublisher
 from common.process import in_memory
 from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
-from nginx_config_renderer import nginx
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.cluster import join
+from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.keyring import Keyring
+from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.tell import Teller
+from nginx_config_renderer.trial import BadConfigurationError
 from nginx_config_renderer.wanted import Wanted
 
 SERVICE = "nginx-config-renderer"
@@ -26,19 +29,21 @@ async def compose(app: App[Settings]) -> None:
     """Wires the service. nginx gets its configuration before the bus is there, since it serves without it."""
     settings = app.settings
     try:
-        fingerprint = await nginx.install(settings.edge(), settings.nginx)
-    except (nginx.BadConfigurationError, OSError) as error:
+        nginx = await Configuration.of(settings.edge(), settings.nginx)
+        configurator = Configurator(nginx, settings.options, settings.state / "options.json")
+        await configurator.begin()
+    except (BadConfigurationError, OSError) as error:
         raise Fatal(f"nginx cannot be configured in {settings.state}: {error}") from error
     admin = await app.enter(Admin(settings.admin_socket))
-    app.spawn("configuration", nginx.keep(admin, fingerprint))
+    app.spawn("configuration", nginx.keep(admin))
 
-    wanted = Wanted(settings.cluster, settings.ours)
+    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref)
     keys = settings.key_journal
     if keys is not None and not in_memory(keys.parent):
         raise Fatal(
             f"--vault {keys.parent} is on a disk, where keys must not be written; name a directory on a tmpfs, as /dev/shm is"
         )
-    kept = Journal(keys, nginx.owner_of(settings.state / "run")) if keys is not None else None
+    kept = Journal(keys, owner_of(settings.state / "run")) if keys is not None else None
     applier = Applier(admin, Journals(Journal(settings.state / "journal"), kept), wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
@@ -50,7 +55,8 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("facts", facts.run())
     intake = Intake(wanted, applier, reports)
     keyring = Keyring(await _secrets(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
-    app.spawn("follow", intake.follow(bus, settings.cluster))
+    app.spawn("follow", intake.follow(bus, settings.cluster, settings.options_ref))
+    app.spawn("configure", intake.configure(configurator))
     app.spawn("keyring", keyring.run())
     app.spawn("tell", Teller(wanted, applier, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)

@@ -12,38 +12,46 @@ import structlog
 from common.bus.follower import Follower, Update
 from common.bus.protocol import Bus
 from common.bus.streams import STATE
-from common.contracts.subjects import state_filter, sync_subject
+from common.contracts.problems import Problem
+from common.contracts.refs import ObjectRef
+from common.contracts.subjects import state_filter, state_subject, sync_subject
 from common.replica import Comparison
 from common.runtime.reports import Reports
 from common.snapshot import Replaced
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
+from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
 
 log = structlog.get_logger(__name__)
 
 
-def follower(bus: Bus, cluster: str) -> Follower:
-    """All that the renderer reads."""
+def follower(bus: Bus, cluster: str, options: ObjectRef) -> Follower:
+    """All that the renderer reads. Of ConfigMaps that is one: others may be many and large."""
     filters = [subject for resource in FOLLOWED for subject in (state_filter(cluster, resource), sync_subject(cluster, resource))]
+    filters += [state_subject(cluster, options), sync_subject(cluster, options.resource)]
     return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
 
 
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
-    `problems` when there are other problems, `news` when Ingresses or their problems are different.
+    `options` when the operator's ConfigMap may be another, `problems` when there are other problems, `news` when Ingresses or their
+    problems are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, reports: Reports) -> None:
         self.needed = asyncio.Event()
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
+        self.options = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
         self._reports = reports
+        self._options_known = False
 
     @property
     def needs(self) -> Mapping[PairKey, Need]:
@@ -58,10 +66,21 @@ class Intake:
         """Drops a key pair."""
         self._hand_on(self._wanted.forget(key))
 
-    async def follow(self, bus: Bus, cluster: str) -> None:
+    def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> None:
+        """Takes what became of the operator's ConfigMap."""
+        self._hand_on(self._wanted.accept(usual, refused))
+
+    async def configure(self, configurator: Configurator) -> None:
+        """Hands each state of the ConfigMap on, until cancelled."""
+        while True:
+            await self.options.wait()
+            self.options.clear()
+            await configurator.take(self._wanted.options, self)
+
+    async def follow(self, bus: Bus, cluster: str, options: ObjectRef) -> None:
         """Takes what the bus has, until cancelled."""
         while True:
-            async with follower(bus, cluster) as updates:
+            async with follower(bus, cluster, options) as updates:
                 async for update in updates:
                     news = self._read(update)
                     self._hand_on(news)
@@ -83,6 +102,9 @@ class Intake:
         self._applier.want(news.entries)
         if news.needs:
             self.needed.set()
+        if news.options or (self._wanted.options_known and not self._options_known):
+            self._options_known = True
+            self.options.set()
         if news.problems:
             self.problems.set()
         for comparison in news.comparisons:

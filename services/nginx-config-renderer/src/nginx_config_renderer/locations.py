@@ -57,10 +57,14 @@ LOCATIONS: Final = tuple(_all())
 
 
 def location(policy: Policy, usual: Policy) -> str:
-    """The name of the location that `policy` needs; empty if that is the one of everybody."""
-    if _needs(policy) == _needs(usual):
-        return ""
-    return _needs(policy)
+    """The name of the location that `policy` needs; empty if that is the one of everybody, which limits bodies exactly as `usual` does."""
+    alike = _needs(policy) == _needs(usual) and (policy.body_size == usual.body_size or 0 < policy.body_size < usual.body_size)
+    return "" if alike else _needs(policy)
+
+
+def retry_words(policy: Policy) -> str:
+    """When nginx tries another endpoint, in its words."""
+    return dict(RETRIES)[_retry(policy)]
 
 
 def _needs(policy: Policy) -> str:

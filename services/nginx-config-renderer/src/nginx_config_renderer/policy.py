@@ -55,3 +55,11 @@ class Policy:
 
 
 USUAL: Final = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """A policy, and that of everybody, from which it differs."""
+
+    policy: Policy
+    usual: Policy

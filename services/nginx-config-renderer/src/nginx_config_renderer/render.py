@@ -1,7 +1,6 @@
-"""Render: tables as the entries that nginx's program reads, and nginx.conf from settings alone.
+"""Render: tables as the entries that nginx's program reads.
 
-An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else. nginx.conf is a function of `Edge`, so no
-object of the cluster can change a byte of it.
+An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else.
 
     host         {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true}   t: has certificates
     route        ["shop/web:80", "shop/shop"]              backend and Ingress, or
@@ -13,70 +12,14 @@ object of the cluster can change a byte of it.
     pair         {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import Any
 
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.locations import LOCATIONS, location
+from nginx_config_renderer.locations import location
 from nginx_config_renderer.model import Backend, Canary, HostRoutes, PairKey, Route
-from nginx_config_renderer.policy import USUAL, Affinity, Policy
-
-TEMPLATE: Final = "nginx.conf.j2"
-_ENVIRONMENT: Final = Environment(
-    loader=PackageLoader("nginx_config_renderer"),
-    undefined=StrictUndefined,
-    autoescape=False,  # noqa: S701 this is no HTML, and no user text gets here
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Edge:
-    """What nginx.conf depends on. Paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
-
-    An empty `modules` means that nginx finds them by itself.
-    """
-
-    http_port: int
-    https_port: int
-    workers: str
-    worker_connections: int
-    open_files: int
-    worker_shutdown_timeout: int
-    state: str
-    run: str
-    admin_socket: str
-    program: str
-    certificate: str
-    certificate_key: str
-    modules: tuple[str, ...]
-    journals: tuple[str, ...]
-    table_size: int
-    ipv6: bool
-    nginx: tuple[int, ...] = ()
-    strict_trailing_slash: bool = True
-    hsts: str = ""
-    error_log_level: str = "warn"
-
-
-def configuration(edge: Edge, program_digest: str) -> str:
-    """nginx.conf. It carries a fingerprint of itself and of the program, by which a running nginx says which configuration it has."""
-    template = _ENVIRONMENT.get_template(TEMPLATE)
-    known = {"edge": edge, "usual": USUAL, "locations": LOCATIONS}
-    fingerprint = hashlib.sha256(template.render(known, fingerprint=program_digest).encode()).hexdigest()
-    return template.render(known, fingerprint=fingerprint)
-
-
-def fingerprint_of(text: str) -> str:
-    """The fingerprint that a configuration carries."""
-    return text.split('fingerprint = "', 1)[1].split('"', 1)[0]
+from nginx_config_renderer.policy import USUAL, Affinity, Policy, Special
 
 
 def host_key(host: str) -> str:
@@ -107,18 +50,19 @@ def _canary(canary: Canary) -> Any:
     return {"b": str(canary.backend)} | {name: value for name, value in by.items() if value} | share
 
 
-def policy_entry(policy: Policy) -> str:
-    """The entry of a policy: what is not as usual."""
+def policy_entry(special: Special) -> str:
+    """The entry of a policy. What nginx does by its configuration is said where that is not as usual, all else where it is not built in."""
+    policy, usual = special.policy, special.usual
     given: dict[str, Any] = {
-        "at": location(policy, USUAL),
+        "at": location(policy, usual),
         "force": policy.force_ssl_redirect,
         "plain": not policy.ssl_redirect,
         "hash": list(policy.hash_by),
         "sticky": _sticky(policy.affinity) if policy.affinity is not None else None,
     }
-    if policy.body_size != USUAL.body_size:
+    if policy.body_size != usual.body_size:
         given["max"] = policy.body_size
-    if _timeouts(policy) != _timeouts(USUAL):
+    if _timeouts(policy) != _timeouts(usual):
         given["timeouts"] = _timeouts(policy)
     if policy.balance != USUAL.balance:
         given["balance"] = policy.balance

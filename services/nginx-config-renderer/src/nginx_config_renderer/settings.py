@@ -6,10 +6,13 @@ from typing import Final
 
 from pydantic import Field, field_validator
 
+from common.contracts.objects import ConfigMap
+from common.contracts.refs import ObjectRef
 from common.kube.election import Terms, lasting
 from common.runtime.settings import ServiceSettings
+from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
-from nginx_config_renderer.render import Edge
+from nginx_config_renderer.options import Options
 
 MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
 _LONGEST_SOCKET: Final = 107  # unix(7)
@@ -45,6 +48,11 @@ class Settings(ServiceSettings):
     http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
     https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
     ingress_class: str = Field("nginx", description="Value of the old annotation kubernetes.io/ingress.class that is ours.")
+    configmap: str = Field(
+        "seaway-edge/nginx-config",
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+        description="Namespace and name of the ConfigMap with the settings of the edge; see docs/settings.md.",
+    )
     controller: str = Field("k8s.io/ingress-nginx", description="IngressClasses with this spec.controller are ours.")
     workers: int = Field(0, ge=0, le=1024, description="Worker processes of nginx; 0 is one a processor.")
     worker_connections: int = Field(16384, ge=64, description="Connections that a worker may have, to clients and to backends.")
@@ -57,12 +65,6 @@ class Settings(ServiceSettings):
         default=True,
         description="Whether /foo is not /foo/, as Kubernetes defines; if not, who asks for /foo is sent to an Exact /foo/, "
         "as ingress-nginx does.",
-    )
-    hsts: str = Field(
-        "max-age=31536000; includeSubDomains",
-        pattern=r"^[A-Za-z0-9=; -]*$",
-        description="Strict-Transport-Security of hosts with a certificate (RFC 6797 §6.1) where a backend sends none; "
-        "empty is none.",
     )
     worker_shutdown_timeout: int = Field(
         240, ge=1, description="Seconds that an old worker may finish its requests after a reload."
@@ -102,15 +104,28 @@ class Settings(ServiceSettings):
         """Where key pairs are kept, if they are."""
         return self.vault / "keys" if self.vault is not None else None
 
+    @property
+    def options_ref(self) -> ObjectRef:
+        """The operator's ConfigMap."""
+        namespace, _, name = self.configmap.partition("/")
+        return ObjectRef(ConfigMap.resource, namespace, name)
+
+    @property
+    def options(self) -> Options:
+        """What holds where that ConfigMap says nothing."""
+        return Options(
+            worker_connections=self.worker_connections,
+            worker_shutdown_timeout=self.worker_shutdown_timeout,
+            strict_trailing_slash=self.strict_trailing_slash,
+        )
+
     def edge(self) -> Edge:
         """What nginx.conf depends on."""
         return Edge(
             http_port=self.http_port,
             https_port=self.https_port,
             workers=str(self.workers or "auto"),
-            worker_connections=min(self.worker_connections, self.open_files),
             open_files=self.open_files,
-            worker_shutdown_timeout=self.worker_shutdown_timeout,
             state=str(self.state),
             run=str(self.state / "run"),
             admin_socket=str(self.admin_socket),
@@ -121,6 +136,4 @@ class Settings(ServiceSettings):
             journals=tuple(str(path) for path in (self.state / "journal", self.key_journal) if path is not None),
             table_size=self.table_size,
             ipv6=self.ipv6,
-            strict_trailing_slash=self.strict_trailing_slash,
-            hsts=self.hsts,
         )

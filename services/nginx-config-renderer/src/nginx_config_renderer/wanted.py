@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from common.contracts.objects import EndpointSlice, Ingress, IngressClass, Secret, Service
+from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
 from common.replica import Comparison, Replica, StoredMessage
@@ -19,9 +19,11 @@ from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
 from nginx_config_renderer.derive.policies import policies
+from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
+from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry, policy_entry
 
 K = TypeVar("K", bound=Hashable)
@@ -34,6 +36,8 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
     EndpointSlice.resource,
     Secret.resource,
 )
+NO_OPTIONS: Final = ObjectRef(ConfigMap.resource, "", "")
+_LOCAL: Final = (KeyPair, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
@@ -45,6 +49,7 @@ class News:
     problems: bool
     needs: bool = False
     ingresses: bool = False
+    options: bool = False
     comparisons: tuple[Comparison, ...] = ()
 
 
@@ -67,10 +72,12 @@ class Part(Generic[K, V]):
 class Wanted:
     """The wanted entries of one cluster, for one class of Ingresses."""
 
-    def __init__(self, cluster: str, ours: Class) -> None:
+    def __init__(self, cluster: str, ours: Class, options: ObjectRef = NO_OPTIONS) -> None:
         self._ours = ours
+        self._options = options
         self._store = Store(*INDEXES)
-        self._replica = Replica(cluster, self._store)
+        self._replica = Replica(cluster, self._store, partial={ConfigMap.resource})
+        self._refused: tuple[Problem, ...] = ()
         self._hosts = Table(self._store, BY_HOST, routes(ours))
         self._backends = Table(self._store, BY_BACKEND, endpoints(ours))
         self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
@@ -109,7 +116,7 @@ class Wanted:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
         of_tables = (problem for part in self._parts for problem in part.table.problems)
-        return tuple(sorted({*of_tables, *self._replica.unreadable.values()}))
+        return tuple(sorted({*of_tables, *self._replica.unreadable.values(), *self._refused}))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -127,10 +134,27 @@ class Wanted:
         """The followed resources that the watcher has not yet said to be complete; empty when all are."""
         return tuple(resource for resource in FOLLOWED if resource not in self._replica.markers)
 
+    @property
+    def options(self) -> ConfigMap | None:
+        """The operator's ConfigMap, if there is one."""
+        return self._store.get(ConfigMap, self._options.namespace, self._options.name)
+
+    @property
+    def options_known(self) -> bool:
+        """Whether it is known that there is one, or none."""
+        return ConfigMap.resource in self._replica.markers or self.options is not None
+
+    def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> News:
+        """Takes what became of the ConfigMap: the policy of everybody, unless that stays as it is, and what is wrong."""
+        self._refused, before = refused, self._refused
+        change = self._store.apply(accepted(usual)) if usual is not None else None
+        news = self._take((change,) if change is not None else ())
+        return replace(news, problems=news.problems or refused != before)
+
     def replace(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage]) -> News:
-        """Makes `messages` all that there is. Key pairs, which no message carries, stay."""
+        """Makes `messages` all that there is. What no message carries stays."""
         unreadable = dict(self._replica.unreadable)
-        kept = self._store.all(KeyPair)
+        kept = [local for model in _LOCAL for local in self._store.all(model)]
         taken = self._replica.replace(messages, tombstones)
         back = [change for change in map(self._store.apply, kept) if change is not None]
         return self._take((*taken.changes, *back), taken.comparisons, unreadable)
@@ -180,4 +204,5 @@ class Wanted:
             else:
                 self._entries[entry] = text
         ingresses = any(change.ref.resource in _INGRESSES for change in changes)
-        return News(frozenset(new), problems, bool(self._needs.update(changes).values), ingresses, comparisons)
+        options = any(change.ref == self._options for change in changes)
+        return News(frozenset(new), problems, bool(self._needs.update(changes).values), ingresses, options, comparisons)

@@ -43,6 +43,8 @@ _KINDS: Final[dict[int, type[BusError]]] = {
     10071: Conflict,  # wrong last sequence, one server
     10164: Conflict,  # wrong last sequence, replicated: an earlier write of the subject is still under way
 }
+# The cluster is not able to just now, 10005 because servers are away.
+_PASSING: Final = frozenset({10005, 10007, 10008, 10009, 10014})
 
 
 class ApiError(BusError):
@@ -62,11 +64,7 @@ def error_of(answer: Mapping[str, Any], about: str) -> BusError | None:
     kind = _KINDS.get(code)
     if kind is not None:
         return kind(text)
-    return (
-        Unavailable(text)
-        if int(error.get("code", 0)) in {429, 503} or code in {10007, 10008, 10009, 10014}
-        else ApiError(code, text)
-    )
+    return Unavailable(text) if int(error.get("code", 0)) in {429, 503} or code in _PASSING else ApiError(code, text)
 
 
 def violation(text: str) -> tuple[Denied, str]:

@@ -16,8 +16,9 @@ from nginx_config_renderer.annotations import Wishes, wishes
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST
 from nginx_config_renderer.derive.paths import Claim, claims, is_host
+from nginx_config_renderer.derive.usual import usual
 from nginx_config_renderer.model import Canary, HostRoutes, IngressKey, Route
-from nginx_config_renderer.policy import USUAL
+from nginx_config_renderer.policy import Policy
 
 Held: TypeAlias = dict[tuple[bool, str], Claim]
 Canaries: TypeAlias = dict[tuple[bool, str], tuple[Canary, ...]]
@@ -29,13 +30,15 @@ def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
     def derive(view: Reads, host: str) -> Derived[HostRoutes]:
         problems: list[Problem] = []
         mine = _mine(view, ours, host, problems)
-        asked = {ingress.ref: wishes(ingress, USUAL) for ingress in mine}
+        everybody = usual(view)
+        asked = {ingress.ref: wishes(ingress, everybody) for ingress in mine}
         found = [claim for ingress in mine for claim in _claims(ingress, host, problems)]
         held = _settle([claim for claim in found if asked[claim.ingress.ref].canary is None], host, problems)
         canaries = _canaries([claim for claim in found if asked[claim.ingress.ref].canary is not None], asked, held, host, problems)
         if not mine or not is_host(host):
             return Derived(None, tuple(problems))
-        chosen = sorted((path, exact, _route(claim, asked[claim.ingress.ref], canaries)) for (exact, path), claim in held.items())
+        made = {at: _route(claim, asked[claim.ingress.ref], everybody, canaries) for at, claim in held.items()}
+        chosen = sorted((path, exact, route) for (exact, path), route in made.items())
         value = HostRoutes(
             exact=tuple((path, route) for path, exact, route in chosen if exact),
             prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
@@ -118,8 +121,8 @@ def _canaries(
     return canaries
 
 
-def _route(claim: Claim, asked: Wishes, canaries: Canaries) -> Route:
-    special = asked.policy != USUAL
+def _route(claim: Claim, asked: Wishes, everybody: Policy, canaries: Canaries) -> Route:
+    special = asked.policy != everybody
     return Route(claim.backend, key_of(claim.ingress), canaries.get((claim.exact, claim.path), ()), special=special)
 
 

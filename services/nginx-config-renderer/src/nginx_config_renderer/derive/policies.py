@@ -6,19 +6,21 @@ from common.contracts.objects import Ingress
 from common.store import Derived, Reads
 from nginx_config_renderer.annotations import wishes
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.usual import usual
 from nginx_config_renderer.model import IngressKey
-from nginx_config_renderer.policy import USUAL, Policy
+from nginx_config_renderer.policy import Special
 
 
-def policies(ours: Class) -> Callable[[Reads, IngressKey], Derived[Policy]]:
+def policies(ours: Class) -> Callable[[Reads, IngressKey], Derived[Special]]:
     """The derivation for one class of Ingresses."""
 
-    def derive(view: Reads, key: IngressKey) -> Derived[Policy]:
+    def derive(view: Reads, key: IngressKey) -> Derived[Special]:
         ingress = view.get(Ingress, key.namespace, key.name)
         if ingress is None or belongs(view, ours, ingress) is not True:
             return Derived(None)
-        asked = wishes(ingress, USUAL)
-        special = asked.canary is None and asked.policy != USUAL
-        return Derived(asked.policy if special else None, asked.problems)
+        everybody = usual(view)
+        asked = wishes(ingress, everybody)
+        special = asked.canary is None and asked.policy != everybody
+        return Derived(Special(asked.policy, everybody) if special else None, asked.problems)
 
     return derive

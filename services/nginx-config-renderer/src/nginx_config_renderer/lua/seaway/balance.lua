@@ -133,20 +133,29 @@ local function allowed(policy, status)
     return wanted and not spent
 end
 
--- The last of what nginx lists for each try: "10.0.0.1:80, 10.0.0.2:80 : " before the third is chosen.
-local function last_of(list)
-    local last
+-- What nginx lists for each try: "10.0.0.1:80, 10.0.0.2:80 : " before the third is chosen.
+local function each(list)
+    local found = {}
     for one in gmatch(list or "", "[^, ]+") do
-        last = one ~= ":" and one or last
+        if one ~= ":" then
+            found[#found + 1] = one
+        end
     end
-    return last
+    return found
+end
+
+-- The endpoint that was tried last, and the seconds until it began to answer. Nil where it was none, or did not.
+local function last_try(tried)
+    local names = each(tried)
+    local count = #names
+    return names[count], count > 0 and tonumber(each(var.upstream_header_time)[count]) or nil
 end
 
 local function again(backend, policy)
     local tried = var.upstream_addr or ""
     local _, status = balancer.get_last_failure()
-    local last = last_of(tried)
-    if last then
+    local last, header_time = last_try(tried)
+    if last and header_time == nil then
         health.failed(backend, last)
     end
     return tried, allowed(policy, status)
@@ -158,7 +167,7 @@ function balance.choose()
     if backend == nil or backend.count == 0 then
         return ngx.exit(ngx.ERROR) -- the last endpoint went away since the route was chosen
     end
-    local policy = target.special and policies.get(target.ingress) or nil
+    local policy = policies.of(target)
     local tried
     if balancer.get_last_failure() ~= nil then
         local more
@@ -208,11 +217,10 @@ function balance.learn(backend, policy, status)
         return
     end
     local tried = var.upstream_addr
-    local last = last_of(tried)
+    local last, header_time = last_try(tried)
     if last == nil then
         return
     end
-    local header_time = tonumber(last_of(var.upstream_header_time))
     if header_time == nil then
         if status >= 500 then
             health.failed(backend, last)

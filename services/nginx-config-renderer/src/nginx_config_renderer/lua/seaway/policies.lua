@@ -34,6 +34,19 @@ local function decode(text)
     return policy
 end
 
-policies.get, policies.refresh = cache.new(tables.policies, decode)
+local special
+special, policies.refresh = cache.new(tables.policies, decode)
+
+-- The policy of everybody. Nil where that is what is built in, so that most requests are not held up by any.
+policies.usual = nil
+
+function policies.set_usual(text)
+    policies.usual = text ~= "{}" and decode(text) or nil
+end
+
+-- How the requests of a target are treated. Nil for as it is built in.
+function policies.of(target)
+    return target.special and special(target.ingress) or policies.usual
+end
 
 return policies

@@ -20,7 +20,7 @@ local SLASH = byte("/")
 local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
 
-local router = { strict_trailing_slash = true, hsts = "" }
+local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
 
 -- {target, canaries} of what the table holds
 local function decode_route(data)
@@ -95,7 +95,7 @@ end
 
 -- For a host with certificates, or a route that wants one: whether this request came by HTTP and shall not.
 local function to_https(routes, policy)
-    if var.scheme == "http" then
+    if var[router.scheme] == "http" then
         return policy == nil or policy.force or not policy.plain
     end
     if routes.tls then
@@ -135,10 +135,7 @@ function router.route()
         return ends(answer)
     end
     local target = route.target
-    local policy
-    if target.special then
-        policy = policies.get(target.ingress)
-    end
+    local policy = policies.of(target)
     if (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy) then
         return ends(TO_HTTPS)
     end
@@ -167,7 +164,7 @@ function router.finish()
     if backend == nil then
         return
     end
-    local policy = target.special and policies.get(target.ingress) or nil
+    local policy = policies.of(target)
     balance.learn(backend, policy, ngx.status)
 end
 

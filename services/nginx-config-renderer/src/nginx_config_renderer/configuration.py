@@ -1,0 +1,74 @@
+"""nginx.conf, as a function of the machine (`Edge`) and of the operator's options. No object of the cluster but the operator's ConfigMap
+can change a byte of it.
+
+The template is ours, or the operator's own, which is rendered in Jinja's sandbox.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from nginx_config_renderer.locations import LOCATIONS, retry_words
+from nginx_config_renderer.options import Options
+from nginx_config_renderer.policy import Special
+from nginx_config_renderer.render import policy_entry
+
+TEMPLATE: Final = "nginx.conf.j2"
+_MANNER: Final[dict[str, Any]] = {
+    "undefined": StrictUndefined,
+    "autoescape": False,  # this is no HTML
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+    "keep_trailing_newline": True,
+}
+_OURS: Final = Environment(loader=PackageLoader("nginx_config_renderer"), **_MANNER)  # noqa: S701
+_THEIRS: Final = ImmutableSandboxedEnvironment(**_MANNER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
+
+    An empty `modules` means that nginx finds them by itself.
+    """
+
+    http_port: int
+    https_port: int
+    workers: str
+    open_files: int
+    state: str
+    run: str
+    admin_socket: str
+    program: str
+    certificate: str
+    certificate_key: str
+    modules: tuple[str, ...]
+    journals: tuple[str, ...]
+    table_size: int
+    ipv6: bool
+    nginx: tuple[int, ...] = ()
+
+
+def configuration(edge: Edge, options: Options, program_digest: str) -> str:
+    """nginx.conf. It carries a fingerprint of itself and of the program, by which a running nginx says which configuration it has.
+
+    Raises jinja2.TemplateError for a template of the operator that cannot be rendered.
+    """
+    template = _THEIRS.from_string(options.template) if options.template else _OURS.get_template(TEMPLATE)
+    known = {
+        "edge": edge,
+        "options": options,
+        "locations": LOCATIONS,
+        "retry": retry_words(options.usual),
+        "usual_entry": policy_entry(Special(options.usual, options.usual)),
+    }
+    fingerprint = hashlib.sha256(template.render(known, fingerprint=program_digest).encode()).hexdigest()
+    return template.render(known, fingerprint=fingerprint)
+
+
+def fingerprint_of(text: str) -> str:
+    """The fingerprint that a configuration carries; empty if it carries none."""
+    return text.partition('fingerprint = "')[2].partition('"')[0]

@@ -1,0 +1,86 @@
+"""Configure: makes nginx have what the operator's ConfigMap says, and keeps what it said when it was last good.
+
+A ConfigMap that cannot be is refused as a whole: each fault is told, and what was in force stays so, also over a restart of ours, since the
+last good one is kept on disk. Routes, endpoints and certificates do not wait for any of it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from common.contracts.objects import ConfigMap
+from common.contracts.problems import Problem
+from common.process import atomic_write
+from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.options import TEMPLATE_KEY, Options, defaults, read
+from nginx_config_renderer.policy import Policy
+from nginx_config_renderer.trial import BadConfigurationError
+
+log = structlog.get_logger(__name__)
+
+
+class Takes(Protocol):
+    """Who is told what became of the ConfigMap."""
+
+    def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> None:
+        """Takes the policy of everybody, unless that stays as it is, and what is wrong."""
+        ...
+
+
+class Configurator:
+    """The way from the ConfigMap to nginx. `base` is what holds without one; `kept` the file of the last good one."""
+
+    def __init__(self, nginx: Configuration, base: Options, kept: Path) -> None:
+        self._nginx = nginx
+        self._base = base
+        self._kept = kept
+        self._usual = base.usual
+
+    async def begin(self) -> None:
+        """Installs what was last good, or what holds without a ConfigMap. Raises BadConfigurationError if not even that is taken."""
+        options = defaults(self._last_good(), self._base)
+        try:
+            await self._nginx.install(options)
+        except BadConfigurationError as error:
+            if options == self._base:
+                raise
+            log.error("configuration.unkept", reason=str(error))
+            options = self._base
+            await self._nginx.install(options)
+        self._usual = options.usual
+
+    async def take(self, found: ConfigMap | None, whom: Takes) -> None:
+        """Makes nginx have what the ConfigMap says now."""
+        options, problems = read(found, self._base) if found is not None else (self._base, ())
+        if not problems:
+            problems = await self._try(found, options)
+        if problems:
+            whom.accept(self._usual, problems)
+            return
+        self._usual = options.usual
+        atomic_write(self._kept, json.dumps(dict(found.data) if found is not None else {}).encode(), 0o600)
+        whom.accept(options.usual, ())
+
+    async def _try(self, found: ConfigMap | None, options: Options) -> tuple[Problem, ...]:
+        try:
+            await self._nginx.install(options, "template" if options.template else "configmap")
+        except BadConfigurationError as error:
+            log.error("configuration.refused", reason=str(error))
+            return (_refused(found, options, str(error)),) if found is not None else ()
+        return ()
+
+    def _last_good(self) -> Mapping[str, str]:
+        try:
+            data = json.loads(self._kept.read_text())
+        except (OSError, ValueError):
+            return {}
+        return {str(key): str(value) for key, value in data.items()} if isinstance(data, dict) else {}
+
+
+def _refused(found: ConfigMap, options: Options, reason: str) -> Problem:
+    if options.template:
+        return Problem(found.ref, "BadTemplate", f"key {TEMPLATE_KEY}: {reason}; the last good configuration stays in force")
+    return Problem(found.ref, "BadSetting", f"nginx does not take it: {reason}; the last good configuration stays in force")

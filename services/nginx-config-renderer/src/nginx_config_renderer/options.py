@@ -1,0 +1,303 @@
+"""Options: what an operator sets for the whole edge, by the keys of one ConfigMap.
+
+They are ingress-nginx's keys with ingress-nginx's meanings. Each value is parsed to a type and written into nginx.conf from that type, so
+no text of the ConfigMap gets there as it is. All or nothing: a ConfigMap with one key that cannot be is refused as a whole, each fault is
+told, and what was in force stays so. Otherwise a slip of one letter would put everything else back to its default.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from common.contracts.objects import ConfigMap
+from common.contracts.problems import Problem
+from nginx_config_renderer import values
+from nginx_config_renderer.policy import USUAL, Policy
+
+TEMPLATE_KEY: Final = "template.conf.j2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What nginx.conf says beside the machine's own settings. Times are in seconds, sizes in bytes. `usual` is the policy of everybody."""
+
+    usual: Policy = USUAL
+    template: str = ""
+    client_header_timeout: int = 60
+    client_body_timeout: int = 60
+    client_header_buffer_size: int = 1024
+    client_body_buffer_size: int = 8 * 1024
+    large_client_header_buffers: tuple[int, int] = (4, 8 * 1024)
+    keep_alive: int = 75
+    keep_alive_requests: int = 1000
+    upstream_keepalive_connections: int = 320
+    upstream_keepalive_timeout: int = 60
+    upstream_keepalive_requests: int = 10_000
+    proxy_buffer_size: int = 4 * 1024
+    proxy_buffers_number: int = 4
+    worker_connections: int = 16384
+    worker_shutdown_timeout: int = 240
+    ssl_protocols: tuple[str, ...] = ("TLSv1.2", "TLSv1.3")
+    ssl_ciphers: str = ""
+    ssl_prefer_server_ciphers: bool = False
+    ssl_ecdh_curve: str = "auto"
+    ssl_session_cache_size: int = 10 * 1024 * 1024
+    ssl_session_timeout: int = 600
+    hsts: bool = True
+    hsts_max_age: int = 31_536_000
+    hsts_include_subdomains: bool = True
+    hsts_preload: bool = False
+    use_http2: bool = True
+    use_proxy_protocol: bool = False
+    use_forwarded_headers: bool = False
+    compute_full_forwarded_for: bool = False
+    forwarded_for_header: str = "X-Forwarded-For"
+    trusted: tuple[str, ...] = ("0.0.0.0/0", "::/0")
+    strict_trailing_slash: bool = True
+    redirect_code: int = 308
+    server_tokens: bool = False
+    error_log_level: str = "warn"
+    underscores_in_headers: bool = False
+    ignore_invalid_headers: bool = True
+    backend_server_header: bool = False
+    hide_headers: tuple[str, ...] = ()
+    gzip: bool = False
+    gzip_level: int = 1
+    gzip_min_length: int = 256
+    gzip_types: tuple[str, ...] = ("application/javascript", "application/json", "text/css", "text/plain", "text/xml")
+
+    @property
+    def real_ip(self) -> bool:
+        """Whether the client's address is taken from somebody who speaks for it."""
+        return self.use_proxy_protocol or self.use_forwarded_headers
+
+    @property
+    def hsts_header(self) -> str:
+        """Strict-Transport-Security (RFC 6797 §6.1); empty for none."""
+        if not self.hsts:
+            return ""
+        more = ("; includeSubDomains" if self.hsts_include_subdomains else "") + ("; preload" if self.hsts_preload else "")
+        return f"max-age={self.hsts_max_age}{more}"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One key: which field it sets, of the policy of everybody or of the options, how it is read, its default, and what it does."""
+
+    name: str
+    of: Literal["usual", "options"]
+    field: str
+    read: Callable[[str], Any]
+    default: str
+    text: str
+
+
+_CIPHERS: Final = re.compile(r"[A-Za-z0-9:+!@=_-]{1,2000}", re.ASCII)
+_CURVES: Final = re.compile(r"[A-Za-z0-9:_-]{1,200}", re.ASCII)
+_MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+*-]+|\*", re.ASCII)
+_PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
+_LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
+
+
+def _like(pattern: re.Pattern[str], mend: str) -> Callable[[str], str]:
+    def read(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(mend)
+        return value
+
+    return read
+
+
+def _words(each: Callable[[str], str], *, separator: str | None = None) -> Callable[[str], tuple[str, ...]]:
+    def read(value: str) -> tuple[str, ...]:
+        return tuple(each(word.strip()) for word in value.split(separator) if word.strip())
+
+    return read
+
+
+def _protocols(value: str) -> tuple[str, ...]:
+    words = value.split()
+    if not words or set(words) - set(_PROTOCOLS):
+        raise ValueError(f"write {' and '.join(_PROTOCOLS)}, or one of them; older ones are broken (RFC 8996)")
+    return tuple(word for word in _PROTOCOLS if word in words)
+
+
+def _networks(value: str) -> tuple[str, ...]:
+    try:
+        found = [ipaddress.ip_network(word.strip(), strict=False) for word in value.split(",") if word.strip()]
+    except ValueError as error:
+        raise ValueError(f"write networks such as 10.0.0.0/8, separated by commas; {error}") from error
+    return tuple(map(str, found))
+
+
+def _buffers(value: str) -> tuple[int, int]:
+    number, _, size = value.partition(" ")
+    return values.whole(1, 1000)(number), _some(size.strip())
+
+
+def _some(value: str) -> int:
+    size = values.size(value)
+    if not 128 <= size <= 1024**3:
+        raise ValueError("write a size from 128 bytes to 1g")
+    return size
+
+
+def _duration(value: str) -> int:
+    unit = {"s": 1, "m": 60, "h": 3600, "d": 86400}.get(value[-1:], 0)
+    return values.seconds(value[:-1]) * unit if unit else values.seconds(value)
+
+
+def _usual(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Option:
+    return Option(name, "usual", field, read, default, text)
+
+
+def _option(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Option:
+    return Option(name, "options", field, read, default, text)
+
+
+_HEADER: Final = _like(re.compile(r"[A-Za-z0-9-]{1,100}", re.ASCII), "write letters, digits and dashes")
+_COUNT: Final = values.whole(1, 1_000_000_000)
+_HEADERS: Final = _words(_HEADER, separator=",")
+
+TABLE: Final = (
+    _usual("proxy-body-size", "body_size", values.size, "1m", "As the annotation, for all."),
+    _usual("proxy-buffering", "buffering", values.switch, "off", "As the annotation, for all."),
+    _usual("proxy-request-buffering", "request_buffering", values.switch, "on", "As the annotation, for all."),
+    _usual("proxy-connect-timeout", "connect_timeout", values.seconds, "5", "As the annotation, for all."),
+    _usual("proxy-send-timeout", "send_timeout", values.seconds, "60", "As the annotation, for all."),
+    _usual("proxy-read-timeout", "read_timeout", values.seconds, "60", "As the annotation, for all."),
+    _usual("proxy-next-upstream", "retry_on", values.retries, "error timeout", "As the annotation, for all."),
+    _usual("proxy-next-upstream-tries", "retry_tries", values.whole(0, 100), "3", "As the annotation, for all."),
+    _usual("proxy-next-upstream-timeout", "retry_within", values.whole(0, 86400), "0", "As the annotation, for all."),
+    _usual("load-balance", "balance", values.one_of(values.BALANCES), "round_robin", "As the annotation, for all."),
+    _usual("ssl-redirect", "ssl_redirect", values.boolean, "true", "As the annotation, for all."),
+    _usual("force-ssl-redirect", "force_ssl_redirect", values.boolean, "false", "As the annotation, for all."),
+    _option("client-header-timeout", "client_header_timeout", values.seconds, "60", "Seconds for the head of a request."),
+    _option("client-body-timeout", "client_body_timeout", values.seconds, "60", "Seconds between two reads of a body."),
+    _option("client-header-buffer-size", "client_header_buffer_size", _some, "1k", "Memory for the head of most requests."),
+    _option("client-body-buffer-size", "client_body_buffer_size", _some, "8k", "Memory for a body; a larger one goes to a file."),
+    _option(
+        "large-client-header-buffers", "large_client_header_buffers", _buffers, "4 8k", "Buffers for larger heads, and their size."
+    ),
+    _option("keep-alive", "keep_alive", values.seconds, "75", "Seconds that an idle client may stay connected."),
+    _option("keep-alive-requests", "keep_alive_requests", _COUNT, "1000", "Requests of one connection of a client."),
+    _option(
+        "upstream-keepalive-connections",
+        "upstream_keepalive_connections",
+        values.whole(1, 65536),
+        "320",
+        "Idle connections to backends that a worker keeps.",
+    ),
+    _option("upstream-keepalive-timeout", "upstream_keepalive_timeout", values.seconds, "60", "Seconds that it keeps them."),
+    _option(
+        "upstream-keepalive-requests", "upstream_keepalive_requests", _COUNT, "10000", "Requests of one connection to a backend."
+    ),
+    _option("proxy-buffer-size", "proxy_buffer_size", _some, "4k", "Memory for the head of an answer."),
+    _option("proxy-buffers-number", "proxy_buffers_number", values.whole(2, 1000), "4", "Buffers for an answer that is kept."),
+    _option("max-worker-connections", "worker_connections", values.whole(64, 1_000_000), "16384", "Connections of a worker."),
+    _option(
+        "worker-shutdown-timeout", "worker_shutdown_timeout", _duration, "240s", "How long an old worker may finish its requests."
+    ),
+    _option("ssl-protocols", "ssl_protocols", _protocols, "TLSv1.2 TLSv1.3", "Versions of TLS."),
+    _option(
+        "ssl-ciphers",
+        "ssl_ciphers",
+        _like(_CIPHERS, "write ciphers as OpenSSL names them, separated by colons"),
+        "",
+        "Ciphers of TLS 1.2.",
+    ),
+    _option(
+        "ssl-prefer-server-ciphers", "ssl_prefer_server_ciphers", values.boolean, "false", "Whether our order of ciphers counts."
+    ),
+    _option(
+        "ssl-ecdh-curve", "ssl_ecdh_curve", _like(_CURVES, "write curves, separated by colons, or auto"), "auto", "Curves of TLS."
+    ),
+    _option("ssl-session-cache-size", "ssl_session_cache_size", _some, "10m", "Memory for sessions of TLS that all workers share."),
+    _option("ssl-session-timeout", "ssl_session_timeout", _duration, "10m", "How long a session can be resumed."),
+    _option("hsts", "hsts", values.boolean, "true", "Whether hosts with a certificate say that they are for HTTPS alone."),
+    _option("hsts-max-age", "hsts_max_age", values.whole(0, 2**31 - 1), "31536000", "For how many seconds a browser remembers."),
+    _option(
+        "hsts-include-subdomains", "hsts_include_subdomains", values.boolean, "true", "Whether that is said of all hosts below."
+    ),
+    _option("hsts-preload", "hsts_preload", values.boolean, "false", "Whether browsers may have it built in."),
+    _option("use-http2", "use_http2", values.boolean, "true", "Whether clients may speak HTTP/2."),
+    _option(
+        "use-proxy-protocol", "use_proxy_protocol", values.boolean, "false", "Whether connections begin with the PROXY protocol."
+    ),
+    _option(
+        "use-forwarded-headers",
+        "use_forwarded_headers",
+        values.boolean,
+        "false",
+        "Whether X-Forwarded-* of trusted peers is believed.",
+    ),
+    _option(
+        "compute-full-forwarded-for",
+        "compute_full_forwarded_for",
+        values.boolean,
+        "false",
+        "Whether the peer is added to X-Forwarded-For instead of replacing it.",
+    ),
+    _option("forwarded-for-header", "forwarded_for_header", _HEADER, "X-Forwarded-For", "The header with the client's address."),
+    _option("proxy-real-ip-cidr", "trusted", _networks, "0.0.0.0/0,::/0", "Peers that are trusted with the client's address."),
+    _option(
+        "strict-trailing-slash", "strict_trailing_slash", values.boolean, "true", "Whether /foo is not /foo/; false gives a 301."
+    ),
+    _option(
+        "http-redirect-code",
+        "redirect_code",
+        values.one_of({str(code): code for code in (301, 302, 307, 308)}),
+        "308",
+        "Status of a redirect to HTTPS.",
+    ),
+    _option("server-tokens", "server_tokens", values.boolean, "false", "Whether answers tell nginx's version."),
+    _option("error-log-level", "error_log_level", values.one_of({level: level for level in _LEVELS}), "warn", "What nginx logs."),
+    _option(
+        "enable-underscores-in-headers", "underscores_in_headers", values.boolean, "false", "Whether names may have underscores."
+    ),
+    _option(
+        "ignore-invalid-headers", "ignore_invalid_headers", values.boolean, "true", "Whether headers with bad names are dropped."
+    ),
+    _option(
+        "allow-backend-server-header", "backend_server_header", values.boolean, "false", "Whether a backend's Server is shown."
+    ),
+    _option("hide-headers", "hide_headers", _HEADERS, "", "Headers of backends that are not shown, separated by commas."),
+    _option("use-gzip", "gzip", values.boolean, "false", "Whether answers are compressed."),
+    _option("gzip-level", "gzip_level", values.whole(1, 9), "1", "How much."),
+    _option("gzip-min-length", "gzip_min_length", values.whole(1, 2**31 - 1), "256", "Bytes below which they are not."),
+    _option(
+        "gzip-types",
+        "gzip_types",
+        _words(_like(_MEDIA_TYPE, "write media types such as text/css, separated by spaces")),
+        "application/javascript application/json text/css text/plain text/xml",
+        "Of which types; text/html always.",
+    ),
+)
+_BY_NAME: Final = {option.name: option for option in TABLE}
+
+
+def read(found: ConfigMap, base: Options) -> tuple[Options, tuple[Problem, ...]]:
+    """What `found` makes of `base`; `base` itself if there is any problem."""
+    given: dict[str, dict[str, Any]] = {"usual": {}, "options": {}}
+    problems: list[Problem] = []
+    for name, value in sorted(found.data.items()):
+        if name == TEMPLATE_KEY:
+            given["options"]["template"] = value
+            continue
+        known = _BY_NAME.get(name)
+        try:
+            if known is None:
+                raise ValueError("it is not known here; remove it, and see docs/settings.md for those that are")
+            given[known.of][known.field] = known.read(value.strip())
+        except ValueError as mend:
+            problems.append(Problem(found.ref, "BadSetting", f"key {name} is {value[:80]!r}: {mend}"))
+    if problems:
+        return base, tuple(problems)
+    return replace(base, usual=replace(base.usual, **given["usual"]), **given["options"]), ()
+
+
+def defaults(data: Mapping[str, str], base: Options) -> Options:
+    """What data that was good before makes of `base`; `base` if it is good no more."""
+    return read(ConfigMap.project({"metadata": {"name": "kept"}, "data": dict(data)}), base)[0]

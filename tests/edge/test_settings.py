@@ -1,0 +1,200 @@
+"""What the operator's ConfigMap says is what nginx does; what cannot be is refused, and nothing else waits for it."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from common.testing import wait_until
+from common.testing.objects import endpoint_slice, ingress, rule, service
+from nginx_config_renderer.annotations import PREFIX
+from nginx_config_renderer.configuration import TEMPLATE
+from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.options import TEMPLATE_KEY
+from nginx_config_renderer.program import PROGRAM
+from tests.edge.fleet import Server, busy, fleet
+from tests.edge.world import NGINX, EdgeWorld, ask
+
+HOST = "shop.example"
+OURS = (PROGRAM.parent / "templates" / TEMPLATE).read_text()
+
+
+@pytest.fixture
+async def world(own: EdgeWorld) -> EdgeWorld:
+    await own.put(service("web"), *await own.serve("web"), ingress("shop", rule(HOST, "/", "web:80")))
+    return own
+
+
+def reasons(world: EdgeWorld) -> list[str]:
+    return [problem.message for problem in world.refused]
+
+
+async def test_what_the_configmap_says_is_in_force_and_gone_with_it(world: EdgeWorld) -> None:
+    await world.configure({"proxy-body-size": "1k", "hide-headers": "X-Secret"})
+    assert reasons(world) == []
+    assert (await post(world, 2000)) == 413
+    await world.configure({"proxy-body-size": "4k"})
+    assert (await post(world, 2000)) == 200
+    await world.configure(None)
+    assert (await post(world, 200_000)) == 200
+
+
+async def post(world: EdgeWorld, length: int) -> int:
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+        writer.write(f"POST / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n".encode())
+        writer.write(b"x" * length)
+        status = int((await reader.readline()).split()[1])
+        writer.close()
+    return status
+
+
+async def test_an_annotation_goes_before_the_configmap(world: EdgeWorld) -> None:
+    await world.put(ingress("shop", rule(HOST, "/", "web:80"), annotations={PREFIX + "proxy-body-size": "1m"}))
+    await world.configure({"proxy-body-size": "1k"})
+    assert (await post(world, 2000)) == 200
+
+
+async def test_what_is_decided_in_the_program_follows_the_configmap_too(world: EdgeWorld) -> None:
+    bad, good = Server(busy), Server()
+    async with fleet(world, "api", bad, good):
+        await world.put(ingress("api", rule("api.example", "/", "api:80")))
+        await world.configure({"proxy-next-upstream": "error timeout http_503", "force-ssl-redirect": "false"})
+        assert [(await world.ask("api.example")).status for _ in range(4)] == [200] * 4
+        await world.configure({"force-ssl-redirect": "true", "http-redirect-code": "301"})
+        answer = await world.ask("api.example", "/x?y=1")
+        assert (answer.status, answer.headers["location"]) == (301, "https://api.example/x?y=1")
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        ({"proxy-body-sise": "1m"}, "key proxy-body-sise is '1m': it is not known here; remove it, and see docs/settings.md"),
+        ({"proxy-read-timeout": "soon"}, "key proxy-read-timeout is 'soon': write seconds as a whole number"),
+        ({"ssl-protocols": "SSLv3"}, "write TLSv1.2 and TLSv1.3, or one of them"),
+        ({"ssl-ciphers": "ALL;} server {"}, "write ciphers as OpenSSL names them"),
+        ({"ssl-ciphers": "NO-SUCH-CIPHER"}, "nginx does not take it"),
+        ({"proxy-real-ip-cidr": "10.0.0.0/33"}, "write networks such as 10.0.0.0/8"),
+        ({"forwarded-for-header": "X-F'; deny all"}, "write letters, digits and dashes"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_its_key_and_everything_else_goes_on(
+    world: EdgeWorld, data: dict[str, str], complaint: str
+) -> None:
+    await world.configure({"proxy-body-size": "1k"})
+    before = (world.settings.state / "nginx.conf").read_bytes()
+    await world.configure({"proxy-body-size": "9m"} | data)
+    assert any(complaint in reason for reason in reasons(world)), reasons(world)
+    assert (world.settings.state / "nginx.conf").read_bytes() == before
+    await world.put(ingress("new", rule("new.example", "/", "web:80")))
+    assert (await world.ask("new.example")).by == "web"
+    assert (await post(world, 2000)) == 413
+    await world.configure({"proxy-body-size": "9m"})
+    assert reasons(world) == []
+
+
+async def test_the_last_good_configmap_outlives_the_renderer(world: EdgeWorld) -> None:
+    await world.configure({"proxy-body-size": "1k"})
+    await world.configure({"proxy-body-size": "lots"})
+    again = Configurator(
+        await Configuration.of(world.settings.edge(), NGINX), world.settings.options, world.settings.state / "options.json"
+    )
+    await again.begin()
+    assert "client_max_body_size 1024;" in (world.settings.state / "nginx.conf").read_text()
+
+
+async def test_a_kept_configmap_that_is_good_no_more_is_left_aside(world: EdgeWorld, tmp_path: Path) -> None:
+    kept = world.settings.state / "options.json"
+    for text in ("{", "[]", json.dumps({"unknown": "1"}), json.dumps({"ssl-ciphers": "NO-SUCH-CIPHER"})):
+        kept.write_text(text)
+        again = Configurator(await Configuration.of(world.settings.edge(), NGINX), world.settings.options, kept)
+        await again.begin()
+        assert "client_max_body_size 1048576;" in (world.settings.state / "nginx.conf").read_text()
+
+
+# ---- whose address it is
+
+
+async def test_what_a_client_says_of_itself_is_dropped_and_what_a_trusted_peer_says_is_believed(world: EdgeWorld) -> None:
+    told = {
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "outer.example",
+        "X-Forwarded-Port": "8443",
+    }
+    for trusted, believed in ((None, False), ("10.0.0.0/8", False), ("127.0.0.0/8", True)):
+        data = {} if trusted is None else {"use-forwarded-headers": "true", "proxy-real-ip-cidr": trusted}
+        await world.configure(data)
+        seen = (await ask(world.port, HOST, headers=told)).seen["headers"]
+        shown = {
+            name: seen[name]
+            for name in ("x-forwarded-for", "x-real-ip", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port")
+        }
+        own = ("127.0.0.1", "127.0.0.1", "http", HOST, str(world.port))
+        assert tuple(shown.values()) == (("203.0.113.7", "203.0.113.7", "https", "outer.example", "8443") if believed else own)
+
+
+async def test_the_whole_list_of_forwarders_is_kept_where_that_is_asked(world: EdgeWorld) -> None:
+    await world.configure({"use-forwarded-headers": "true", "compute-full-forwarded-for": "true"})
+    seen = (await ask(world.port, HOST, headers={"X-Forwarded-For": "203.0.113.7"})).seen["headers"]
+    assert seen["x-forwarded-for"] == "203.0.113.7, 127.0.0.1"
+
+
+async def test_the_proxy_protocol_tells_the_clients_address(world: EdgeWorld) -> None:
+    await world.configure({"use-proxy-protocol": "true"})
+    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
+    writer.write(
+        f"PROXY TCP4 203.0.113.9 127.0.0.1 4711 80\r\nGET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
+    )
+    body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")[2]
+    writer.close()
+    assert json.loads(body)["headers"]["x-real-ip"] == "203.0.113.9"
+
+
+# ---- a template of one's own
+
+
+@pytest.mark.root
+async def test_a_whole_template_is_used(world: EdgeWorld) -> None:
+    own = OURS.replace("        location / {", "        location = /hello { return 200 hello; }\n        location / {", 1)
+    await world.configure({TEMPLATE_KEY: own})
+    assert reasons(world) == []
+    assert (await world.ask(HOST, "/hello")).body == "hello"
+    assert (await world.ask(HOST)).by == "web"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("worker_processes", "{% if %}worker_processes"), "line "),
+        (("{{ edge.workers }}", "{{ edge.no_such_thing }}"), "no_such_thing"),
+        (("sendfile on;", "no_such_directive on;"), 'unknown directive "no_such_directive"'),
+        (("sendfile on;", "{{ edge.__class__.__mro__ }}"), "unsafe"),
+        (("sendfile on;", "ssl_certificate /etc/shadow; ssl_certificate_key /etc/shadow;"), "Permission denied"),
+        (("admin_socket", "state"), "it must hold"),
+    ],
+)
+async def test_a_template_that_cannot_be_is_refused_and_every_object_goes_on_being_updated(
+    world: EdgeWorld, change: tuple[str, str], complaint: str
+) -> None:
+    before = (world.settings.state / "nginx.conf").read_bytes()
+    assert change[0] in OURS
+    await world.configure({TEMPLATE_KEY: OURS.replace(*change)})
+    assert complaint in "".join(reasons(world)), reasons(world)
+    assert "key template.conf.j2: " in "".join(reasons(world))
+    assert (world.settings.state / "nginx.conf").read_bytes() == before
+    await world.put(ingress("new", rule("new.example", "/", "web:80")), endpoint_slice("other", "127.0.0.1"))
+    assert (await world.ask("new.example")).by == "web"
+
+
+@pytest.mark.root
+async def test_a_template_that_never_ends_holds_nobody_up(world: EdgeWorld) -> None:
+    endless = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    taking = asyncio.create_task(world.configure({TEMPLATE_KEY: endless}))
+    await world.put(ingress("new", rule("new.example", "/", "web:80")))
+    assert (await world.ask("new.example")).by == "web"
+    await wait_until(taking.done, within=60)
+    assert reasons(world) != []
