@@ -218,6 +218,53 @@ def test_readiness_that_is_unknown_counts_as_ready() -> None:
     assert derived.backends[WEB] == Backend((Endpoint("10.0.0.1", 8080),))
 
 
+def conditions(name: str, *states: tuple[bool | None, bool | None, bool | None]) -> Raw:
+    """A slice with an endpoint 10.0.0.N for each (ready, serving, terminating)."""
+    found = endpoint_slice(name, *(f"10.0.0.{number}" for number in range(1, len(states) + 1)))
+    for endpoint, (ready, serving, terminating) in zip(found["endpoints"], states, strict=True):
+        endpoint["conditions"] = {"ready": ready, "serving": serving, "terminating": terminating}
+    return found
+
+
+READY, STARTING, ENDING, ENDED = (True, True, False), (False, False, False), (False, True, True), (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("states", "used"),
+    [
+        ((READY, STARTING, ENDING, ENDED), (1,)),
+        ((STARTING, ENDING, ENDED), (2,)),
+        ((STARTING, ENDED), ()),
+        ((ENDING, ENDING), (1, 2)),
+        (((None, None, None), ENDING), (1,)),
+        (((None, None, True),), (1,)),
+        (((True, False, True),), (1,)),
+    ],
+)
+def test_those_that_are_ready_are_asked_and_those_that_end_only_when_nobody_is(
+    states: tuple[tuple[bool | None, bool | None, bool | None], ...], used: tuple[int, ...]
+) -> None:
+    derived = Derived(NGINX, ingress("shop", rule("", "/", "web:80")), service("web"), conditions("web", *states))
+    assert derived.backends[WEB] == Backend(tuple(Endpoint(f"10.0.0.{number}", 8080) for number in used))
+
+
+def test_several_slices_with_several_ports_and_both_families_are_one_backend() -> None:
+    slices = [
+        endpoint_slice("web", "10.0.0.1", "10.0.0.2", port=8080, port_name="http", suffix="a"),
+        endpoint_slice("web", "10.0.0.2", "10.0.0.3", port=9090, port_name="admin", suffix="b"),
+        endpoint_slice("web", "fd00::1", port=8081, port_name="http", suffix="c"),
+        endpoint_slice("other", "10.0.0.9", port=8080, port_name="http"),
+    ]
+    slices[0]["ports"].append({"name": "admin", "port": 9091, "protocol": "TCP"})
+    slices[0]["ports"].append({"name": "http", "port": 5353, "protocol": "UDP"})
+    web = service("web", "http:80", "admin:81")
+    derived = Derived(NGINX, ingress("shop", rule("", "/", "web:http"), rule("", "/admin", "web:81")), web, *slices)
+    assert {str(key): [(one.address, one.port) for one in backend.endpoints] for key, backend in derived.backends.items()} == {
+        "default/web:http": [("10.0.0.1", 8080), ("10.0.0.2", 8080), ("fd00::1", 8081)],
+        "default/web:81": [("10.0.0.1", 9091), ("10.0.0.2", 9090), ("10.0.0.2", 9091), ("10.0.0.3", 9090)],
+    }
+
+
 @pytest.mark.parametrize("address", ["224.0.0.1", "not an address", "10.0.0.1;evil"])
 def test_what_is_no_address_of_an_endpoint_is_left_out(address: str) -> None:
     shop, web = ingress("shop", rule("", "/", "web:80")), service("web")

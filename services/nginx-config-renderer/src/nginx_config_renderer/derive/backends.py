@@ -1,15 +1,17 @@
 """Backends: the endpoints that each Service port has.
 
 A backend is a function of one Service and of the EndpointSlices that belong to it. The port of the Service is found by name or number, its
-endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. A backend without
-endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the Ingresses are told.
+endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. Where none is
+ready, those that are ending and still serve are better than nothing (KEP-1669); as long as one is ready, they get no new requests. A backend
+without endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the Ingresses are
+told.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.contracts.objects import EndpointSlice, Ingress, Service
-from common.contracts.objects.networking import EndpointPort, ServicePort
+from common.contracts.objects.networking import EndpointConditions, EndpointPort, ServicePort
 from common.contracts.problems import Problem
 from common.store import Derived, Reads
 from nginx_config_renderer.derive.classes import Class, belongs
@@ -36,7 +38,8 @@ def _backend(view: Reads, key: BackendKey, users: Sequence[Ingress]) -> Derived[
         has = ", ".join(_names(service)) or "no ports"
         return _missing(users, "PortNotFound", f"Service {key.namespace}/{key.service} has no port {key.port}; it has {has}")
     slices = view.by(BY_SERVICE, (key.namespace, key.service))
-    return Derived(Backend(tuple(sorted({endpoint for found in slices for endpoint in _ready(found, port.name)}))))
+    ready = _endpoints(slices, port.name, _is_ready)
+    return Derived(Backend(ready or _endpoints(slices, port.name, _still_serves)))
 
 
 def _missing(users: Sequence[Ingress], reason: str, message: str) -> Derived[Backend]:
@@ -55,12 +58,28 @@ def _names(service: Service) -> Iterator[str]:
         yield f"{port.name} ({port.port})" if port.name else str(port.port)
 
 
-def _ready(found: EndpointSlice, name: str) -> Iterator[Endpoint]:
-    for port in _ports(found, name):
-        for endpoint in found.endpoints:
-            if endpoint.conditions.ready is False:
-                continue
-            yield from (Endpoint(address, port) for address in endpoint.addresses if _is_address(address))
+def _is_ready(conditions: EndpointConditions) -> bool:
+    return conditions.ready is not False
+
+
+def _still_serves(conditions: EndpointConditions) -> bool:
+    return conditions.serving is True and conditions.terminating is True
+
+
+def _endpoints(slices: Iterable[EndpointSlice], name: str, good: Callable[[EndpointConditions], bool]) -> tuple[Endpoint, ...]:
+    return tuple(
+        sorted(
+            {
+                Endpoint(address, port)
+                for found in slices
+                for port in _ports(found, name)
+                for endpoint in found.endpoints
+                if good(endpoint.conditions)
+                for address in endpoint.addresses
+                if _is_address(address)
+            }
+        )
+    )
 
 
 def _ports(found: EndpointSlice, name: str) -> Iterator[int]:
