@@ -5,7 +5,21 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from common.bus.protocol import HEADER_KV_OPERATION, HEADER_TTL, Bus, Message, Reader, Start, Stored, StreamConfig, Unavailable
+from common.bus.protocol import (
+    HEADER_KV_OPERATION,
+    HEADER_TTL,
+    Bus,
+    BusError,
+    Conflict,
+    Message,
+    Reader,
+    Start,
+    Stored,
+    StreamConfig,
+    StreamState,
+    Unavailable,
+)
+from common.testing import wait_until
 
 LOG = StreamConfig("LOG", ("state.v1.t.>", "sync.v1.t.>"), per_subject=1, message_ttl=True, max_bytes=64 * 1024 * 1024)
 EVERYTHING = ("state.v1.t.>", "sync.v1.t.>")
@@ -31,6 +45,23 @@ def headers(uid: object, version: int, content: str = "") -> dict[str, str]:
 
 def gone(uid: object, version: int) -> dict[str, str]:
     return {"ce-id": f"{uid}.{version}.gone", "ce-k8suid": str(uid), "ce-k8srv": str(version)}
+
+
+async def made(bus: Bus, config: StreamConfig) -> StreamState:
+    """A stream that takes messages. In a cluster it takes a moment until every server knows of one that was just made."""
+    state = await bus.ensure_stream(config)
+
+    async def takes() -> bool:
+        try:
+            await bus.publish(subject("nobody"), b"", {}, expected_last=10**9)
+        except Conflict:
+            return True
+        except BusError:
+            return False
+        return False
+
+    await wait_until(takes)
+    return state
 
 
 async def put(bus: Bus, name: object, body: str) -> int:

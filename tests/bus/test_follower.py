@@ -13,7 +13,7 @@ from common.bus.protocol import Bus, Message
 from common.snapshot import Replaced
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import EVERYTHING, Gate, Interposed, MadeAnew, bury, contents, log_for, put, subject
+from tests.bus.helpers import EVERYTHING, Gate, Interposed, MadeAnew, bury, contents, log_for, made, put, subject
 
 QUICK = Backoff(first=0.02, most=0.2, factor=2, jitter=0)
 
@@ -65,7 +65,7 @@ async def copying(bus: Any, **options: Any) -> AsyncIterator[tuple[Copy, Followe
 
 @pytest.fixture
 async def log(backend: Backend, bus: Bus) -> Bus:
-    await bus.ensure_stream(log_for(backend.replicas))
+    await made(bus, log_for(backend.replicas))
     return bus
 
 

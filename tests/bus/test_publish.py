@@ -23,12 +23,12 @@ from common.bus.protocol import (
 from common.bus.streams import ALL, STATE, ensure_streams
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import EVERYTHING, bury, log_for, put, subject
+from tests.bus.helpers import EVERYTHING, bury, log_for, made, put, subject
 
 
 @pytest.fixture
 async def log(backend: Backend, bus: Bus) -> Bus:
-    await bus.ensure_stream(log_for(backend.replicas))
+    await made(bus, log_for(backend.replicas))
     return bus
 
 
@@ -94,7 +94,7 @@ async def test_a_tombstone_goes_away_after_its_time(log: Bus) -> None:
 
 
 async def test_a_full_stream_refuses_and_keeps_what_it_has(backend: Backend, bus: Bus) -> None:
-    await bus.ensure_stream(log_for(backend.replicas, max_bytes=20_000))
+    await made(bus, log_for(backend.replicas, max_bytes=20_000))
     stored = [await bus.publish(subject(number), b"x" * 1000, {}) for number in range(15)]
     assert len(stored) == 15
     with pytest.raises(Full):
@@ -103,7 +103,7 @@ async def test_a_full_stream_refuses_and_keeps_what_it_has(backend: Backend, bus
 
 
 async def test_a_stream_of_reports_drops_its_oldest_when_full(backend: Backend, bus: Bus) -> None:
-    await bus.ensure_stream(log_for(backend.replicas, max_bytes=20_000, discard="old"))
+    await made(bus, log_for(backend.replicas, max_bytes=20_000, discard="old"))
     for number in range(30):
         await bus.publish(subject(number), b"x" * 1000, {})
     assert await bus.get_last("LOG", subject(0)) is None

@@ -14,14 +14,14 @@ from common.bus.protocol import Bus, Full, Stored, StreamMissing, TooLarge
 from common.bus.publisher import Fenced, StatePublisher, StreamLost
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import EVERYTHING, OBJECTS, Delegate, LosesAnswers, gone, headers, log_for, subject
+from tests.bus.helpers import EVERYTHING, OBJECTS, Delegate, LosesAnswers, gone, headers, log_for, made, subject
 
 QUICK = Backoff(first=0.01, most=0.1, factor=2, jitter=0)
 
 
 @pytest.fixture
 async def log(backend: Backend, bus: Bus) -> Bus:
-    await bus.ensure_stream(log_for(backend.replicas))
+    await made(bus, log_for(backend.replicas))
     return bus
 
 
@@ -283,7 +283,7 @@ async def test_learning_from_a_stream_that_is_not_there_is_refused(bus: Bus) -> 
 
 
 async def test_a_full_stream_blocks_with_the_reason_and_drops_nothing(backend: Backend, bus: Bus) -> None:
-    await bus.ensure_stream(log_for(backend.replicas, max_bytes=30_000))
+    await made(bus, log_for(backend.replicas, max_bytes=30_000))
     async with publishing(bus) as publisher:
         for number in range(50):
             publisher.put(subject(number), headers(number, 1), b"x" * 1000)

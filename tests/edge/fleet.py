@@ -64,7 +64,7 @@ class Server:
         self.serving.add(task)
         task.add_done_callback(self.serving.discard)
         number = self.connections
-        with contextlib.suppress(asyncio.IncompleteReadError, OSError), contextlib.closing(writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, OSError), contextlib.closing(writer):
             while True:
                 first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 self.begun += 1

@@ -303,7 +303,7 @@ async def test_an_answer_is_no_failure_whatever_its_status(world: EdgeWorld) -> 
     async with fleet(world, "web", bad, good):
         await world.put(shop(proxy_next_upstream="error timeout http_503"))
         assert await statuses(world, 12) == {200: 12}
-        assert len(bad.asked) == 12
+        assert len(bad.asked) >= 11, "it never rests"
 
 
 async def test_an_endpoint_that_answers_again_has_a_clean_slate(world: EdgeWorld) -> None:

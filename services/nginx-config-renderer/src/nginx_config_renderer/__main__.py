@@ -4,18 +4,17 @@ import datetime as dt
 import resource
 
 from common.bus.facts import FactPublisher
-from common.process import in_memory
 from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.cluster import join
 from nginx_config_renderer.configure import Configurator
-from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.follow import Intake
-from nginx_config_renderer.journal import Journal, Journals
+from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
 from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.scrape import Scrape
 from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.tell import Teller
@@ -32,21 +31,17 @@ async def compose(app: App[Settings]) -> None:
         nginx = await Configuration.of(settings.edge(), settings.nginx)
         configurator = Configurator(nginx, settings.options, settings.state / "options.json")
         await configurator.begin()
+        kept = journals(settings.state, settings.key_journal)
     except (BadConfigurationError, OSError) as error:
         raise Fatal(f"nginx cannot be configured in {settings.state}: {error}") from error
     admin = await app.enter(Admin(settings.admin_socket))
     app.spawn("configuration", nginx.keep(admin))
 
     wanted = Wanted(settings.cluster, settings.ours, settings.options_ref)
-    keys = settings.key_journal
-    if keys is not None and not in_memory(keys.parent):
-        raise Fatal(
-            f"--vault {keys.parent} is on a disk, where keys must not be written; name a directory on a tmpfs, as /dev/shm is"
-        )
-    kept = Journal(keys, owner_of(settings.state / "run")) if keys is not None else None
-    applier = Applier(admin, Journals(Journal(settings.state / "journal"), kept), wanted)
+    applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
+    app.health.also_expose(Scrape(admin, wanted.knows, lambda: not wanted.awaited).text)
     app.spawn("apply", applier.run())
 
     bus = await app.bus()

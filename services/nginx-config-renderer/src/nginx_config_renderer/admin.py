@@ -43,6 +43,15 @@ class Status:
     capacity: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What nginx counted of requests: key → number (see seaway.counts), the limits of the buckets in seconds, and connections by state."""
+
+    numbers: dict[str, float]
+    buckets: tuple[float, ...]
+    connections: dict[str, int]
+
+
 class Admin:
     """A way to one nginx, open while its asynchronous context lasts."""
 
@@ -74,6 +83,15 @@ class Admin:
         push = {"instance": instance, "from": revision, "to": revision + 1, "writes": as_lists(writes)}
         data = await self._ask("POST", "apply", to_bytes(json.dumps(push, ensure_ascii=False, separators=(",", ":"))))
         return {(table, key): reason for table, key, reason in data.get("refused", ())}
+
+    async def counts(self) -> Counts:
+        """What nginx counted of requests."""
+        data = await self._ask("GET", "counts")
+        return Counts({key: float(number) for key, number in data["counts"]}, tuple(data["buckets"]), data["connections"])
+
+    async def forget(self, keys: Sequence[str]) -> None:
+        """Makes nginx forget what it counted under these keys."""
+        await self._ask("POST", "forget", json.dumps(list(keys)).encode())
 
     async def reload(self) -> None:
         """Makes nginx read its configuration again. Watch `status().fingerprint` to see whether it took it."""

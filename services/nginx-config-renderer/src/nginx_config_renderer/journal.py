@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import structlog
 
-from common.process import atomic_write
+from common.process import atomic_write, in_memory
+from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.plan import PAIRS, Entry, Write, chunks, to_bytes
 
 _GROWTH: Final = 2
@@ -139,3 +140,14 @@ def line(writes: Sequence[Write], revision: int) -> bytes:
 def as_lists(writes: Sequence[Write]) -> list[list[Any]]:
     """Writes as nginx's program reads them."""
     return [[write.table, write.key, write.value] for write in writes]
+
+
+def journals(state: Path, keys: Path | None) -> Journals:
+    """The journals in the directory that is shared with nginx. Raises OSError if keys would be written to a disk."""
+    if keys is None:
+        return Journals(Journal(state / "journal"), None)
+    if not in_memory(keys.parent):
+        raise OSError(
+            f"--vault {keys.parent} is on a disk, where keys must not be written; name a directory on a tmpfs, as /dev/shm is"
+        )
+    return Journals(Journal(state / "journal"), Journal(keys, owner_of(state / "run")))

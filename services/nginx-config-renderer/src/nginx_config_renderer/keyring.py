@@ -17,7 +17,7 @@ import structlog
 from common.backoff import Backoff
 from common.contracts.facts import Severity
 from common.runtime.reports import Reports
-from nginx_config_renderer import keypairs
+from nginx_config_renderer import keypairs, metrics
 from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
@@ -89,6 +89,7 @@ class Keyring:
         """Reads what is needed and not held. What could not be read, in a sentence."""
         needs = dict(self._wants.needs)
         for key in self._held.keys() - needs.keys():
+            self._show_expiry(key, keypairs.absent(key.namespace, key.name, "not needed"))
             del self._held[key]
             self._wants.forget(key)
             self._alert(key, "warning", None)
@@ -114,9 +115,17 @@ class Keyring:
         else:
             pair = keypairs.read(key.namespace, key.name, data, self._now())
         self._held[key] = _Held(need.version, pair)
+        self._show_expiry(key, pair)
         self._wants.learn(pair)
         log.info("keypair.read", secret=str(key), algorithm=pair.algorithm, problem=pair.problem)
         return None
+
+    def _show_expiry(self, key: PairKey, pair: KeyPair) -> None:
+        if pair.expires:
+            metrics.EXPIRY.labels(key.namespace, key.name).set(pair.expires)
+        else:
+            with contextlib.suppress(KeyError):
+                metrics.EXPIRY.remove(key.namespace, key.name)
 
     def _look_at_the_time(self) -> None:
         now = self._now().timestamp()

@@ -107,6 +107,11 @@ class Wanted:
         """The Ingresses that are ours, sorted by name."""
         return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
+        namespace, _, rest = name.partition("/")
+        return (BACKENDS, name) in self._entries or self._store.get(Ingress, namespace, rest) is not None
+
     def uid_of(self, ref: ObjectRef) -> str:
         """The uid of an object; empty if it is not known."""
         found = self._store.find(ref)

@@ -5,7 +5,7 @@ not). Both name their checks as the API server does: `?verbose` lists them, a fa
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 Check = Callable[[], str | None]
+Source = Callable[[], Awaitable[str]]
 _GRACE: Final = 1.0  # seconds that a probe in progress may take when the server ends
 
 
@@ -24,6 +25,7 @@ class Health:
     def __init__(self) -> None:
         self._ready: dict[str, Check] = {}
         self._live: dict[str, Check] = {}
+        self._sources: list[Source] = []
 
     def ready_when(self, name: str, check: Check) -> None:
         """Adds a check to `/readyz`."""
@@ -32,6 +34,10 @@ class Health:
     def live_while(self, name: str, check: Check) -> None:
         """Adds a check to `/livez`."""
         self._live[name] = check
+
+    def also_expose(self, source: Source) -> None:
+        """Adds what `source` has at the moment to `/metrics`, in Prometheus' text format; it says nothing rather than to fail."""
+        self._sources.append(source)
 
     def missing(self) -> dict[str, str]:
         """The checks of `/readyz` that fail, with their reasons."""
@@ -43,7 +49,7 @@ class Health:
         application = web.Application()
         application.router.add_get("/livez", partial(_answer, name="livez", checks=self._live))
         application.router.add_get("/readyz", partial(_answer, name="readyz", checks=self._ready))
-        application.router.add_get("/metrics", _metrics)
+        application.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_GRACE)
         await runner.setup()
         try:
@@ -52,6 +58,10 @@ class Health:
             yield address if address.startswith("unix:") else "{}:{}".format(*runner.addresses[0][:2])
         finally:
             await runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        more = [await source() for source in self._sources]
+        return web.Response(body=generate_latest() + "".join(more).encode(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _site(runner: web.AppRunner, address: str) -> web.BaseSite:
@@ -71,10 +81,6 @@ async def _answer(request: web.Request, name: str, checks: dict[str, Check]) -> 
     lines = [f"[-]{check} failed: {failing[check]}" if check in failing else f"[+]{check} ok" for check in checks]
     lines.append(f"{name} check {'failed' if failing else 'passed'}")
     return web.Response(text="\n".join(lines) + "\n", status=503 if failing else 200)
-
-
-async def _metrics(_: web.Request) -> web.Response:
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 def _failing(checks: dict[str, Check]) -> dict[str, str]:

@@ -2,9 +2,9 @@
 
 A backend is a function of one Service and of the EndpointSlices that belong to it. The port of the Service is found by name or number, its
 endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. Where none is
-ready, those that are ending and still serve are better than nothing (KEP-1669); as long as one is ready, they get no new requests. A backend
-without endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the Ingresses are
-told.
+ready, those that are ending and still serve are better than nothing (KEP-1669); as long as one is ready, they get no new requests. A
+backend without endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the
+Ingresses are told.
 """
 
 import ipaddress

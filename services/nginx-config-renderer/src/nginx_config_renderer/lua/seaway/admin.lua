@@ -5,9 +5,12 @@
 --     POST /apply    {"instance", "from", "to", "writes": [[table, key, entry or null], ...]}
 --                    200, with "refused": [[table, key, reason], ...] if some do not fit; 409 if this is another
 --                    instance or revision
+--     GET  /counts   what was counted of requests, as [[key, number], ...], and the connections there are
+--     POST /forget   [key, ...]: these are counted no more
 --     POST /reload   makes the master read its configuration again; the answer does not say that it was good
 
 local cjson = require("cjson.safe")
+local counts = require("seaway.counts")
 local ffi = require("ffi")
 local tables = require("seaway.tables")
 
@@ -75,6 +78,23 @@ function admin.apply()
     local status = identity()
     status.refused = #refused > 0 and refused or nil -- an empty table would be written as an object
     answer(200, status)
+end
+
+function admin.counts()
+    local connections = {}
+    for _, state in ipairs({ "active", "reading", "writing", "waiting" }) do
+        connections[state] = tonumber(ngx.var["connections_" .. state])
+    end
+    answer(200, { counts = counts.all(), buckets = counts.buckets, connections = connections })
+end
+
+function admin.forget()
+    local keys = cjson.decode(body())
+    if type(keys) ~= "table" then
+        return answer(400, { error = "the body is no list of keys" })
+    end
+    counts.forget(keys)
+    answer(200, identity())
 end
 
 function admin.reload()

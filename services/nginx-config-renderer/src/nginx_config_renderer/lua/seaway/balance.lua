@@ -210,23 +210,23 @@ local function let_go(backend, list)
     end
 end
 
--- What a request that is over tells about the endpoint that had it last.
+-- What a request that is over tells about the endpoint that had it last. Returns how many were tried, and the seconds until the last one
+-- began to answer, which is nil if it did not.
 function balance.learn(backend, policy, status)
+    local tried = var.upstream_addr
+    if tried == nil then
+        return 0
+    end
+    local names = each(tried)
+    local last, header_time = names[#names], tonumber(each(var.upstream_header_time)[#names])
     local known = backends.known(backend)
     if known == nil and status < 500 and not (policy and policy.balance) then
-        return
+        return #names, header_time
     end
-    local tried = var.upstream_addr
-    local last, header_time = last_try(tried)
-    if last == nil then
-        return
-    end
-    if header_time == nil then
-        if status >= 500 then
-            health.failed(backend, last)
-        end
-    else
+    if header_time ~= nil then
         health.answered(backend, last)
+    elseif status >= 500 then
+        health.failed(backend, last)
     end
     local method = policy and policy.balance
     if method == "least_conn" then
@@ -234,6 +234,7 @@ function balance.learn(backend, policy, status)
     elseif method == "ewma" and header_time then
         measured(backend, last, header_time)
     end
+    return #names, header_time
 end
 
 return balance

@@ -4,8 +4,9 @@
 -- row. The last endpoint that is left is never ejected: a bad one may still answer, and nothing else would.
 
 local backends = require("seaway.backends")
+local counts = require("seaway.counts")
 
-local health = { max_fails = 3, pause = 10, ejections = 0 }
+local health = { max_fails = 3, pause = 10 }
 
 function health.ejected(facts, now)
     return facts ~= nil and facts.until_ ~= nil and facts.until_ > now
@@ -31,7 +32,7 @@ function health.failed(backend, name)
     local now = ngx.now()
     if facts.fails >= health.max_fails and not health.ejected(facts, now) and left(backend, now) > 1 then
         facts.until_ = now + health.pause
-        health.ejections = health.ejections + 1
+        counts.ejection(backend.key)
         ngx.log(ngx.WARN, "endpoint ", name, " of ", backend.key, " failed ", facts.fails, " times and rests for ", health.pause, " s")
     end
 end

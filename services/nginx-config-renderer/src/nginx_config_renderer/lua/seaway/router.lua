@@ -8,6 +8,7 @@ local balance = require("seaway.balance")
 local cache = require("seaway.cache")
 local canary = require("seaway.canary")
 local cjson = require("cjson.safe")
+local counts = require("seaway.counts")
 local policies = require("seaway.policies")
 local tables = require("seaway.tables")
 local targets = require("seaway.targets")
@@ -19,6 +20,7 @@ local generation_of = tables.generation
 local SLASH = byte("/")
 local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
+local NOBODY = "-" -- where metrics count what no Ingress claims
 
 local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
 
@@ -157,15 +159,24 @@ function router.route()
     return target.text
 end
 
+local function learn(target)
+    local backend = backends.get(target.backend)
+    if backend == nil then
+        return 0
+    end
+    return balance.learn(backend, policies.of(target), ngx.status)
+end
+
 function router.finish()
     local text = var.seaway_target
     local target = text ~= "" and targets.of(text) or nil
-    local backend = target and backends.get(target.backend)
-    if backend == nil then
-        return
+    local tries, upstream = 0, nil
+    if target ~= nil then
+        tries, upstream = learn(target)
     end
-    local policy = policies.of(target)
-    balance.learn(backend, policy, ngx.status)
+    local took = ngx.now() - ngx.req.start_time()
+    local received, sent = tonumber(var.request_length) or 0, tonumber(var.bytes_sent) or 0
+    counts.request(target and target.ingress or NOBODY, ngx.status, took, upstream, received, sent, tries)
 end
 
 return router

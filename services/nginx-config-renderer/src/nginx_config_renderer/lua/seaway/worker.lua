@@ -2,6 +2,7 @@
 -- could start. The kernel tells us (prctl(2), PR_SET_PDEATHSIG): we take no new connections and finish what we have.
 
 local ffi = require("ffi")
+local counts = require("seaway.counts")
 local tables = require("seaway.tables")
 
 ffi.cdef([[
@@ -21,6 +22,7 @@ function worker.init()
     if ffi.C.getppid() ~= tables.master then
         ffi.C.kill(ffi.C.getpid(), SIGQUIT) -- it was gone before we asked
     end
+    counts.init_worker()
 end
 
 return worker

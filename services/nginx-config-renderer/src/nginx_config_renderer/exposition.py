@@ -1,0 +1,89 @@
+"""What nginx counted, in the words of Prometheus (text format 0.0.4). Pure.
+
+A series belongs to an Ingress that there is, or to a backend of one: what a client sends makes no new one. What no Ingress claims is
+counted under an empty name.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+_NOBODY: Final = "-"
+_CELLS: Final = {
+    "in": "seaway_edge_request_bytes_total",
+    "out": "seaway_edge_response_bytes_total",
+    "r": "seaway_edge_retries_total",
+}
+_HISTOGRAMS: Final = {"t": "seaway_edge_request_seconds", "u": "seaway_edge_upstream_seconds"}
+_HELP: Final = {
+    "seaway_edge_connections": ("gauge", "Connections of clients, by state."),
+    "seaway_edge_ejections_total": ("counter", "Endpoints that got no requests for a while, since they did not answer."),
+    "seaway_edge_request_bytes_total": ("counter", "Bytes of requests."),
+    "seaway_edge_request_seconds": ("histogram", "From the first byte of a request to the last of its answer."),
+    "seaway_edge_requests_total": ("counter", "Requests, by the class of the answer's status."),
+    "seaway_edge_response_bytes_total": ("counter", "Bytes of answers."),
+    "seaway_edge_retries_total": ("counter", "Tries beyond the first."),
+    "seaway_edge_upstream_seconds": ("histogram", "Until the backend began to answer, in the last try."),
+    "seaway_edge_uncounted_total": ("counter", "What was not counted, for want of shared memory."),
+}
+
+
+def exposition(
+    numbers: Mapping[str, float], buckets: tuple[float, ...], connections: Mapping[str, int], known: Callable[[str], bool]
+) -> tuple[str, tuple[str, ...]]:
+    """The text, and the keys of what is not there any more. `known` says which Ingresses and backends there are."""
+    cells: dict[str, dict[str, float]] = defaultdict(dict)
+    for key, number in numbers.items():
+        about, _, cell = key.partition(" ")
+        cells[about][cell] = number
+    lost = cells.pop("lost", {}).get("", 0)
+    gone = tuple(sorted(f"{about} {cell}" for about, each in cells.items() if not _there(about, known) for cell in each))
+    series: dict[str, list[str]] = defaultdict(list)
+    for about in sorted(cells):
+        if _there(about, known):
+            for name, line in _lines(about, cells[about], buckets):
+                series[name].append(line)
+    for state, number in sorted(connections.items()):
+        series["seaway_edge_connections"].append(f'seaway_edge_connections{{state="{state}"}} {number}')
+    series["seaway_edge_uncounted_total"].append(f"seaway_edge_uncounted_total {lost:g}")
+    return "".join(_block(name, lines) for name, lines in sorted(series.items())), gone
+
+
+def _there(about: str, known: Callable[[str], bool]) -> bool:
+    return about == _NOBODY or known(about)
+
+
+def _block(name: str, lines: list[str]) -> str:
+    kind, text = _HELP[name]
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n" + "".join(f"{line}\n" for line in lines)
+
+
+def _lines(about: str, cells: Mapping[str, float], buckets: tuple[float, ...]) -> Iterator[tuple[str, str]]:
+    if "e" in cells:
+        namespace, _, rest = about.partition("/")
+        service, _, port = rest.partition(":")
+        yield (
+            "seaway_edge_ejections_total",
+            f'seaway_edge_ejections_total{{namespace="{namespace}",service="{service}",port="{port}"}} {cells["e"]:g}',
+        )
+        return
+    namespace, _, ingress = ("", "", "") if about == _NOBODY else about.partition("/")
+    labels = f'namespace="{namespace}",ingress="{ingress}"'
+    for code in "12345":
+        if f"c{code}" in cells:
+            yield "seaway_edge_requests_total", f'seaway_edge_requests_total{{{labels},code="{code}xx"}} {cells[f"c{code}"]:.0f}'
+    for cell, name in _CELLS.items():
+        if cell in cells:
+            yield name, f"{name}{{{labels}}} {cells[cell]:.0f}"
+    for letter, name in _HISTOGRAMS.items():
+        if f"{letter}s" in cells:
+            yield from ((name, line) for line in _histogram(name, labels, letter, cells, buckets))
+
+
+def _histogram(name: str, labels: str, letter: str, cells: Mapping[str, float], buckets: tuple[float, ...]) -> Iterator[str]:
+    total = 0.0
+    for index, limit in enumerate((*(f"{bucket:g}" for bucket in buckets), "+Inf"), start=1):
+        total += cells.get(f"{letter}{index}", 0)
+        yield f'{name}_bucket{{{labels},le="{limit}"}} {total:.0f}'
+    yield f"{name}_sum{{{labels}}} {cells[f'{letter}s']:.6f}"
+    yield f"{name}_count{{{labels}}} {total:.0f}"

@@ -1,0 +1,105 @@
+-- What is counted of requests, by Ingress: never by what a client sends, of which there is no end.
+--
+-- A worker counts in its own memory and adds what is new to shared memory each second, and when it ends; so a request waits for nobody, and a
+-- reload loses nothing. Where that memory is full, what is new is not counted, and that is.
+
+local shared = ngx.shared.seaway_counts
+
+local counts = {}
+
+local FLUSH = 1 -- seconds
+local BUCKETS = { 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10 }
+local LOST = "lost"
+
+counts.buckets = BUCKETS
+
+local fresh = {} -- Ingress -> cell -> number
+
+local function bucket(seconds)
+    for index = 1, #BUCKETS do
+        if seconds <= BUCKETS[index] then
+            return index
+        end
+    end
+    return #BUCKETS + 1
+end
+
+local function add(cells, cell, number)
+    cells[cell] = (cells[cell] or 0) + number
+end
+
+-- Counts one request. `took` and `upstream` are seconds; `upstream` is nil where no backend answered.
+function counts.request(ingress, status, took, upstream, received, sent, tries)
+    local cells = fresh[ingress]
+    if cells == nil then
+        cells = {}
+        fresh[ingress] = cells
+    end
+    add(cells, "c" .. (status - status % 100) / 100, 1)
+    add(cells, "t" .. bucket(took), 1)
+    add(cells, "ts", took)
+    add(cells, "in", received)
+    add(cells, "out", sent)
+    if upstream ~= nil then
+        add(cells, "u" .. bucket(upstream), 1)
+        add(cells, "us", upstream)
+    end
+    if tries > 1 then
+        add(cells, "r", tries - 1)
+    end
+end
+
+-- Counts an endpoint that gets no requests for a while.
+function counts.ejection(backend)
+    fresh[backend] = fresh[backend] or {}
+    add(fresh[backend], "e", 1)
+end
+
+local function store(key, number)
+    local _, reason = shared:incr(key, number)
+    if reason == "not found" then
+        local done, why = shared:safe_add(key, number)
+        if not done and why == "exists" then -- another worker was first
+            shared:incr(key, number)
+        elseif not done then
+            shared:incr(LOST, 1)
+        end
+    end
+end
+
+function counts.flush()
+    local old = fresh
+    fresh = {}
+    for ingress, cells in pairs(old) do
+        for cell, number in pairs(cells) do
+            store(ingress .. " " .. cell, number)
+        end
+    end
+end
+
+function counts.init_worker()
+    shared:safe_add(LOST, 0)
+    local function tick(ending)
+        counts.flush()
+        return not ending
+    end
+    ngx.timer.every(FLUSH, tick)
+end
+
+-- All that was counted, as {key, number}.
+function counts.all()
+    counts.flush()
+    local rows = {}
+    for _, key in ipairs(shared:get_keys(0)) do
+        rows[#rows + 1] = { key, shared:get(key) or 0 }
+    end
+    return rows
+end
+
+function counts.forget(keys)
+    for _, key in ipairs(keys) do
+        shared:delete(key)
+    end
+end
+
+return counts
