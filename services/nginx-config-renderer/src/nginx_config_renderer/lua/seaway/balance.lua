@@ -217,11 +217,16 @@ function balance.learn(backend, policy, status)
     if tried == nil then
         return 0
     end
-    local names = each(tried)
-    local last, header_time = names[#names], tonumber(each(var.upstream_header_time)[#names])
-    local known = backends.known(backend)
-    if known == nil and status < 500 and not (policy and policy.balance) then
-        return #names, header_time
+    local last, header_time, tries = tried, nil, 1
+    if find(tried, ",", 1, true) == nil then -- which is nearly always, and costs little
+        header_time = tonumber(var.upstream_header_time)
+    else
+        local names = each(tried)
+        tries = #names
+        last, header_time = names[tries], tonumber(each(var.upstream_header_time)[tries])
+    end
+    if status < 500 and not (policy and policy.balance) and backends.known(backend) == nil then
+        return tries, header_time
     end
     if header_time ~= nil then
         health.answered(backend, last)
@@ -234,7 +239,7 @@ function balance.learn(backend, policy, status)
     elseif method == "ewma" and header_time then
         measured(backend, last, header_time)
     end
-    return #names, header_time
+    return tries, header_time
 end
 
 return balance
