@@ -51,7 +51,19 @@ def _deploy(cluster: Cluster, namespace: str) -> str:
     """The ClusterIP of a Service with two ready pods."""
     cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=DEPLOYMENT)
     cluster.kubectl("-n", namespace, "rollout", "status", "deployment/echo", "--timeout=60s")
-    return cluster.kubectl("-n", namespace, "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
+    address = cluster.kubectl("-n", namespace, "get", "service", "echo", "-o", "jsonpath={.spec.clusterIP}")
+    # A pod is ready before the endpoints say so, and they before the node's rules do.
+    asyncio.run(wait_until(lambda: _ready(cluster, namespace) == [True, True] and _answers(address), within=30))
+    return address
+
+
+def _endpoints(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
+    slices = json.loads(cluster.kubectl("-n", namespace, "get", "endpointslices", "-o", "json"))
+    return [endpoint for piece in slices["items"] for endpoint in piece["endpoints"]]
+
+
+def _ready(cluster: Cluster, namespace: str) -> list[bool]:
+    return [endpoint["conditions"]["ready"] for endpoint in _endpoints(cluster, namespace)]
 
 
 def _run_pod(cluster: Cluster, namespace: str, manifest: str) -> None:
@@ -77,11 +89,7 @@ def test_a_deployment_becomes_ready_with_endpoints_and_its_service_answers_from_
 ) -> None:
     address = _deploy(cluster, namespace)
 
-    slices = json.loads(cluster.kubectl("-n", namespace, "get", "endpointslices", "-o", "json"))
-    endpoints = [endpoint for piece in slices["items"] for endpoint in piece["endpoints"]]
-    assert [endpoint["conditions"]["ready"] for endpoint in endpoints] == [True, True]
-
-    pods = {endpoint["targetRef"]["name"] for endpoint in endpoints}
+    pods = {endpoint["targetRef"]["name"] for endpoint in _endpoints(cluster, namespace)}
     answered: set[str] = set()
 
     def both_answered() -> bool:

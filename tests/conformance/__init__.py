@@ -1,0 +1,1 @@
+"""What Kubernetes asks of an Ingress controller."""
