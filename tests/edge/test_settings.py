@@ -174,7 +174,7 @@ async def test_a_whole_template_is_used(world: EdgeWorld) -> None:
         (("sendfile on;", "no_such_directive on;"), 'unknown directive "no_such_directive"'),
         (("sendfile on;", "{{ edge.__class__.__mro__ }}"), "unsafe"),
         (("sendfile on;", "ssl_certificate /etc/shadow; ssl_certificate_key /etc/shadow;"), "Permission denied"),
-        (("admin_socket", "state"), "it must hold"),
+        (("admin_socket", "state"), "the program needs `listen unix:"),
     ],
 )
 async def test_a_template_that_cannot_be_is_refused_and_every_object_goes_on_being_updated(

@@ -26,8 +26,8 @@ from common.testing.objects import config_map, endpoint_slice, ingress_class
 from common.testing.ports import free_port
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.configuration import fingerprint_of
 from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.nginx import Configuration
@@ -93,6 +93,7 @@ async def backend(name: str) -> AsyncIterator[int]:
             while True:
                 first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("utf-8", errors="surrogateescape").split("\r\n")
                 headers = dict(line.lower().split(": ", 1) for line in lines if ": " in line)
+                await reader.readexactly(int(headers.get("content-length", 0)))
                 body = json.dumps({"name": name, "target": first.split(" ", 1)[1].rsplit(" ", 1)[0], "headers": headers})
                 writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 

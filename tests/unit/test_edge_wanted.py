@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.messages import Stored, message
 
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
-from nginx_config_renderer.configuration import Edge, configuration, fingerprint_of
+from nginx_config_renderer.configuration import Edge, configuration
+from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
 from nginx_config_renderer.options import Options

@@ -4,13 +4,13 @@ can change a byte of it.
 The template is ours, or the operator's own, which is rendered in Jinja's sandbox.
 """
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from nginx_config_renderer.contract import fingerprint
 from nginx_config_renderer.locations import LOCATIONS, retry_words
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Special
@@ -65,10 +65,5 @@ def configuration(edge: Edge, options: Options, program_digest: str) -> str:
         "retry": retry_words(options.usual),
         "usual_entry": policy_entry(Special(options.usual, options.usual)),
     }
-    fingerprint = hashlib.sha256(template.render(known, fingerprint=program_digest).encode()).hexdigest()
-    return template.render(known, fingerprint=fingerprint)
-
-
-def fingerprint_of(text: str) -> str:
-    """The fingerprint that a configuration carries; empty if it carries none."""
-    return text.partition('fingerprint = "')[2].partition('"')[0]
+    marked = template.render(known, fingerprint=program_digest)
+    return template.render(known, fingerprint=fingerprint(marked))

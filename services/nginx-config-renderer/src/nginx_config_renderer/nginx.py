@@ -16,7 +16,8 @@ import structlog
 from common.process import atomic_write, validate
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError
-from nginx_config_renderer.configuration import Edge, fingerprint_of
+from nginx_config_renderer.configuration import Edge
+from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.default_certificate import ensure_certificate
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.program import copy_program

@@ -1,9 +1,9 @@
 """A trial: what nginx itself says of a configuration, found out where it can do no harm.
 
-nginx -t opens files and ports, and loads what it is told to. So it runs in a network namespace of its own without any network, as a user
-who owns nothing but the directory of the trial, without our keys, and with limits on time, memory and files. The same goes for a template
-of the operator, which could as well compute for ever. Where the machine permits no such isolation only our own template is tried, which
-holds no text of anybody.
+nginx -t opens files and ports, and loads what it is told to; its complaints show what is in there. So it runs confined (see `confine`):
+it gets the machine's programs and the directory of the trial, and neither our keys, nor our token, nor a network; as nobody if we are
+root, and in a network namespace of its own where we may make one. The same goes for a template of the operator, which could as well
+compute for ever. Where the machine permits no such isolation only our own template is tried, which holds no text of anybody.
 """
 
 import os
@@ -19,6 +19,7 @@ import structlog
 
 from common.process import Outcome, validate
 from nginx_config_renderer.configuration import Edge, configuration
+from nginx_config_renderer.confine import Bounds
 from nginx_config_renderer.default_certificate import ensure_certificate, owner_of
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.program import copy_program, program_digest
@@ -27,11 +28,14 @@ SOURCE: Final = "source"
 TEXT: Final = "nginx.conf"
 _DEADLINE: Final = 30.0
 _NOBODY: Final = 65534
-# It may have no right to the ports of nginx; and where it shares nginx's network, it must take no client that is meant for nginx.
+_MIB: Final = 1024 * 1024
+_MEMORY: Final = 512 * _MIB
+_TABLES: Final = 8  # in shared memory, which counts
+# Without isolation it shares nginx's network, and must take no client that is meant for nginx.
 _HTTP: Final = 20080
 _HTTPS: Final = 20443
-_LIMITS: Final = ("prlimit", "--cpu=8", "--as=8589934592", "--fsize=67108864", "--nofile=1024", "--core=0", "--")
-_AS_NOBODY: Final = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs", "--")
+_PYTHON: Final = (sys.executable, "-P", "-m")
+_WEAK: Final = ("prlimit", "--cpu=8", "--as=8589934592", "--fsize=67108864", "--nofile=1024", "--core=0", "--")
 
 _PREFIX: Final = re.compile(r"^.*\[emerg\] (\d+#\d+: )?")
 
@@ -44,32 +48,55 @@ class BadConfigurationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """Where trials are made: what a command begins with, and whether that keeps it from everything else."""
+    """Where trials are made: what a command begins with, as which user it runs (0: as we do), and whether it is kept from all else."""
 
     prefix: tuple[str, ...]
+    user: int
     isolated: bool
 
-    async def run(self, *command: str) -> Outcome:
+    def bounds(self, directory: str, memory: int, *readable: str) -> Bounds:
+        """What is left to a trial in that directory."""
+        return Bounds(memory, readable, (directory,), self.user)
+
+    async def run(self, bounds: Bounds, *command: str) -> Outcome:
         """Runs a program to its end. Raises BadConfigurationError if that takes too long."""
-        try:
-            return await validate([*self.prefix, *_LIMITS, *command], timeout=_DEADLINE)
-        except TimeoutError as error:
-            raise BadConfigurationError(f"it took more than {_DEADLINE:g} s") from error
+        if not self.isolated:
+            return await _end([*_WEAK, *command])
+        return await _end([*self.prefix, *_PYTHON, "nginx_config_renderer.confine", str(bounds), *command])
+
+    async def render(self, directory: str) -> Outcome:
+        """Renders what is in the directory."""
+        bounds = self.bounds(directory, _MEMORY)
+        return await _end([*self.prefix, *_PYTHON, "nginx_config_renderer.rendering", directory, str(bounds)])
+
+
+async def _end(command: list[str]) -> Outcome:
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE") if name in os.environ}
+    try:
+        return await validate(command, timeout=_DEADLINE, environment=environment)
+    except TimeoutError as error:
+        raise BadConfigurationError(f"it took more than {_DEADLINE:g} s") from error
 
 
 async def find_ground() -> Ground:
     """The best that this machine permits us."""
-    own_network = ("unshare", "--net", "--ipc", "--")
-    ways = [(*own_network, *_AS_NOBODY)] if os.geteuid() == 0 else [("unshare", "--user", "--net", "--ipc", "--")]
-    for way in ways:
+    user = _NOBODY if os.geteuid() == 0 else 0
+    own_network = ("unshare", "--net", "--ipc", "--") if user else ("unshare", "--user", "--net", "--ipc", "--")
+    reason = ""
+    for prefix in (own_network, ()):
+        ground = Ground(prefix, user, isolated=True)
         try:
-            outcome = await validate([*way, *_LIMITS, "true"], timeout=_DEADLINE)
-        except (OSError, TimeoutError):
+            outcome = await ground.run(ground.bounds("/nonexistent", _MEMORY), "true")
+        except (OSError, BadConfigurationError) as error:
+            reason = str(error)
             continue
         if outcome.code == 0:
-            return Ground(way, isolated=True)
-    log.warning("trial.not_isolated", hint="templates of a ConfigMap are refused; allow user namespaces, or run as root")
-    return Ground((), isolated=False)
+            return ground
+        reason = outcome.output.strip()[:500]
+    log.warning(
+        "trial.not_isolated", reason=reason, hint="templates of a ConfigMap are refused; a kernel with Landlock permits them"
+    )
+    return Ground((), 0, isolated=False)
 
 
 async def text_of(edge: Edge, options: Options, ground: Ground) -> str:
@@ -81,13 +108,10 @@ async def text_of(edge: Edge, options: Options, ground: Ground) -> str:
     with tempfile.TemporaryDirectory(prefix="seaway-template-") as directory:
         source = Path(directory) / SOURCE
         source.write_bytes(pickle.dumps((edge, options, program_digest())))
-        # Python may be where nobody else gets to, so this runs as ourselves; what a template may ask for is the sandbox's affair.
-        own = Ground(ground.prefix[: ground.prefix.index("--") + 1], isolated=True)
-        outcome = await own.run(sys.executable, "-m", "nginx_config_renderer.rendering", directory)
+        outcome = await ground.render(directory)
         if outcome.code != 0:
-            raise BadConfigurationError(
-                outcome.output.strip().splitlines()[-1][:500] if outcome.output.strip() else "it made nothing"
-            )
+            said = outcome.output.strip().splitlines()
+            raise BadConfigurationError(said[-1][:500] if said else "it takes too much time or memory")
         return (Path(directory) / TEXT).read_text()
 
 
@@ -95,28 +119,33 @@ async def test(edge: Edge, options: Options, program: str, ground: Ground) -> No
     """Raises BadConfigurationError with nginx's own words if it would not start with `edge` and `options`."""
     with tempfile.TemporaryDirectory(prefix="seaway-test-") as directory:
         here = Path(directory)
-        if ground.isolated and os.geteuid() == 0:
-            os.chown(here, _NOBODY, _NOBODY)
+        if ground.user:
+            os.chown(here, ground.user, ground.user)
         copy_program(here / "program")
         ensure_certificate(here / "default.crt", here / "default.key", here)
-        elsewhere = replace(
-            edge,
-            http_port=_HTTP,
-            https_port=_HTTPS if edge.https_port else 0,
-            state=directory,
-            run=directory,
-            admin_socket=f"{directory}/admin.sock",
-            program=f"{directory}/program",
-            certificate=f"{directory}/default.crt",
-            certificate_key=f"{directory}/default.key",
-            journals=(),
-        )
-        text = await text_of(elsewhere, options, ground)
+        text = await text_of(_elsewhere(edge, directory, ground), options, ground)
         (here / TEXT).write_text(text)
         _give(here)
-        outcome = await ground.run(program, "-t", "-q", "-e", "stderr", "-p", directory, "-c", str(here / TEXT))
+        memory = _MEMORY + _TABLES * edge.table_size * _MIB + options.ssl_session_cache_size
+        bounds = ground.bounds(directory, memory, program, *edge.modules)
+        outcome = await ground.run(bounds, program, "-t", "-q", "-e", "stderr", "-p", directory, "-c", str(here / TEXT))
     if outcome.code != 0:
         raise BadConfigurationError(_words(outcome, text).replace(directory, edge.state))
+
+
+def _elsewhere(edge: Edge, directory: str, ground: Ground) -> Edge:
+    """The same in a directory of its own. Isolated it keeps its ports, since it cannot listen."""
+    there = replace(
+        edge,
+        state=directory,
+        run=directory,
+        admin_socket=f"{directory}/admin.sock",
+        program=f"{directory}/program",
+        certificate=f"{directory}/default.crt",
+        certificate_key=f"{directory}/default.key",
+        journals=(),
+    )
+    return there if ground.isolated else replace(there, http_port=_HTTP, https_port=_HTTPS if edge.https_port else 0)
 
 
 def _give(directory: Path) -> None:
