@@ -30,6 +30,7 @@ _NOBODY: Final = 65534
 # It may have no right to the ports of nginx; and where it shares nginx's network, it must take no client that is meant for nginx.
 _HTTP: Final = 20080
 _HTTPS: Final = 20443
+_FIRST: Final = 21000
 _LIMITS: Final = ("prlimit", "--cpu=8", "--as=8589934592", "--fsize=67108864", "--nofile=1024", "--core=0", "--")
 _AS_NOBODY: Final = ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups", "--no-new-privs", "--")
 
@@ -110,6 +111,7 @@ async def test(edge: Edge, options: Options, program: str, ground: Ground) -> No
             certificate=f"{directory}/default.crt",
             certificate_key=f"{directory}/default.key",
             journals=(),
+            listeners=tuple(replace(one, port=_FIRST + number) for number, one in enumerate(edge.listeners)),
         )
         text = await text_of(elsewhere, options, ground)
         (here / TEXT).write_text(text)
