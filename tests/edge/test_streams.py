@@ -316,7 +316,7 @@ async def test_an_nginx_that_starts_anew_while_its_renderer_is_away_serves_what_
 
 
 async def killed(world: EdgeWorld) -> None:
-    """nginx was killed, and is there again."""
+    """Nginx was killed, and is there again."""
     before = (await world.admin.status()).instance
     assert world.nginx.pid is not None
     os.kill(world.nginx.pid, signal.SIGKILL)
