@@ -147,7 +147,7 @@ TABLE: Final = (
     Annotation(
         "ssl-passthrough",
         "stream",
-        "passed",
+        ON,
         values.boolean,
         "false",
         "Connections to this host by TLS go to the Service unopened. Needs `--ssl-passthrough`.",
