@@ -128,7 +128,12 @@ Made from `annotations.py` of nginx-config-renderer by `make docs`; a test fails
 All of them begin with `nginx.ingress.kubernetes.io/` and mean what they mean to ingress-nginx; docs/compatibility.md has the differences. A
 value that cannot be read is told to the Ingress, and stands for nothing: the route is served as if it were not there.
 """
-_TITLES = {"policy": "How requests are treated", "affinity": "Clients that stay at their endpoint", "canary": "Canaries"}
+_TITLES = {
+    "policy": "How requests are treated",
+    "affinity": "Clients that stay at their endpoint",
+    "canary": "Canaries",
+    "stream": "Connections",
+}
 
 
 def annotations_page() -> str:

@@ -22,7 +22,7 @@ VENV = ROOT / ".venv"
 MEMBERS = ("libs/common", "libs/seaway", "services/nginx-config-renderer", "services/watcher")
 
 PACKAGES = {
-    "edge": ("nginx", "libnginx-mod-http-lua", "lua-cjson"),
+    "edge": ("nginx", "libnginx-mod-http-lua", "libnginx-mod-stream", "libnginx-mod-stream-js", "lua-cjson"),
     "cluster": ("busybox-static", "conntrack", "containerd", "containernetworking-plugins", "iproute2", "iptables", "runc"),
     "images": ("buildah", "busybox-static", "ca-certificates", "debootstrap", "openssl"),
     "bench": ("wrk",),

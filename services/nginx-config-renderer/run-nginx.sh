@@ -30,7 +30,7 @@ until [ -f "$state/nginx.conf" ] || [ -n "$ending" ]; do
 done
 
 while [ -z "$ending" ]; do
-    rm -f "$state/run/admin.sock" # of an nginx that was killed; a new one cannot listen where it is
+    rm -f "$state"/run/*.sock # of an nginx that was killed; a new one cannot listen where it is
     began=$(date +%s)
     nginx -e stderr -p "$state/run" -c "$state/nginx.conf" -g 'daemon off;' &
     nginx=$!

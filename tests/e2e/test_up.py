@@ -97,6 +97,28 @@ async def test_the_operators_configmap_is_obeyed_and_a_slip_in_it_changes_nothin
         await wait_until(strict, within=SOON)
 
 
+async def test_a_port_of_a_configmap_leads_to_its_service_and_a_bad_one_is_told(folder: Path, tmp_path: Path, web: int) -> None:
+    serve(folder, "web", web)
+    port, later = free_port(), free_port()
+    write(folder / "ports.yaml", [config_map("tcp-services", {str(port): "default/web:80", "x": "default/web:80"}, "seaway-edge")])
+    passed = {"nginx.ingress.kubernetes.io/ssl-passthrough": "true"}
+    write(folder / "pass.yaml", [ingress("pass", rule("pass.example", "/", "web:80"), annotations=passed)])
+    async with up(tmp_path, f"--manifests={folder}", "--ssl-passthrough") as seaway:
+
+        async def answers(at: int) -> bool:
+            return (await ask(at, "any.example")).by == "web"
+
+        await wait_until(lambda: answers(port), within=SOON)
+        await wait_until(lambda: "key 'x': this is no port" in seaway.said, within=SOON)
+        write(folder / "ports.yaml", [config_map("tcp-services", {str(later): "default/web:80"}, "seaway-edge")])
+        await wait_until(lambda: answers(later), within=SOON)
+        assert (await ask(port, "any.example")).status == 0
+        assert (seaway.data / "nginx/streams/hosts/pass.example").read_text() == f'["127.0.0.1:{web}"]'
+        seaway.kill("nginx")
+        seaway.kill("renderer")
+        await wait_until(lambda: answers(later), within=SOON)
+
+
 async def test_nobody_but_the_owner_can_read_its_keys_and_nginx_is_not_root(folder: Path, tmp_path: Path, web: int) -> None:
     serve(folder, "web", web)
     async with up(tmp_path, f"--manifests={folder}") as seaway:

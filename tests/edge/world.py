@@ -34,7 +34,8 @@ from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.plan import Entry, digest
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.settings import Settings
-from nginx_config_renderer.wanted import Wanted
+from nginx_config_renderer.stream_files import StreamFiles
+from nginx_config_renderer.wanted import News, Wanted
 from tests.messages import message
 
 Raw = dict[str, Any]
@@ -130,8 +131,13 @@ def nginx_of(state: Path) -> Child:
     command = [NGINX, "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
-    socket = state / "run/admin.sock"
-    return Child("nginx", command, prepare=lambda: socket.unlink(missing_ok=True), restarts=Backoff(first=0.05, most=0.2))
+    return Child("nginx", command, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2))
+
+
+def _clear(run: Path) -> None:
+    """Takes the sockets of an nginx that was killed away; they would be in the way of the next one."""
+    for socket in run.glob("*.sock"):
+        socket.unlink()
 
 
 class EdgeWorld:
@@ -144,7 +150,8 @@ class EdgeWorld:
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
         self.nginx = nginx_of(settings.state)
-        self.wanted = Wanted("local", settings.ours)
+        self.wanted = Wanted("local", settings.ours, settings.options_ref, settings.entrances)
+        self.files = StreamFiles(settings.stream_files, lambda: self.wanted.entering.files)
         secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)
         self.applier = Applier(admin, self.journal, self.wanted)
@@ -181,16 +188,26 @@ class EdgeWorld:
 
     async def remove(self, *objects: Raw) -> None:
         """Deletes objects; nginx has lost them afterwards."""
-        self.applier.want(self.wanted.change([self._message(raw, gone=True) for raw in objects]).entries)
+        self._take(self.wanted.change([self._message(raw, gone=True) for raw in objects]))
         await self.settle()
 
     def feed(self, *objects: Raw) -> None:
         """Applies objects, and does not wait."""
-        self.applier.want(self.wanted.change([self._message(raw) for raw in objects]).entries)
+        self._take(self.wanted.change([self._message(raw) for raw in objects]))
+
+    def _take(self, news: News) -> None:
+        self.applier.want(news.entries)
+        self.files.want(news.streams.files)
+
+    async def listen(self) -> None:
+        """Nginx has the ports that are asked for, but for those that cannot be."""
+        self.wanted.entering.refuse(await self.configurator.listen(self.wanted.entering.listeners))
+        await wait_until(self._is_configured, within=SOON)
+        await self.settle()
 
     async def settle(self) -> None:
         """Waits until nginx holds what it should."""
-        await wait_until(lambda: self.applier.settled, within=SOON, every=0.002)
+        await wait_until(lambda: self.applier.settled and self.files.settled, within=SOON, every=0.002)
 
     async def ask(self, host: str, target: str = "/", **headers: str) -> Answer:
         """One request."""
@@ -224,8 +241,14 @@ async def edge(directory: Path, **changes: Any) -> AsyncIterator[EdgeWorld]:
         world = EdgeWorld(chosen, admin, stack, configuration)
         await world.configurator.begin()
         world.keeping = group.create_task(configuration.keep(admin))
-        tasks = [world.keeping, group.create_task(world.nginx.run()), group.create_task(world.applier.run())]
+        tasks = [
+            world.keeping,
+            group.create_task(world.nginx.run()),
+            group.create_task(world.applier.run()),
+            group.create_task(world.files.run()),
+        ]
         world.applier.release()
+        world.files.release()
         try:
             await world.put(ingress_class())
             yield world

@@ -31,6 +31,7 @@ class Options:
     nats: int
     addresses: tuple[str, ...] = ()
     vault: Path | None = None
+    ssl_passthrough: bool = False
     cluster: str = "local"
     verbose: bool = False
 
@@ -101,6 +102,7 @@ def renderer(options: Options, programs: Programs) -> Part:
         "INGRESS_CLASS": options.ingress_class,
         "CONTROLLER": options.controller,
         "WORKERS": str(options.workers),
+        "SSL_PASSTHROUGH": str(options.ssl_passthrough),
     }
     says = f"gives nginx the Ingresses of class {options.ingress_class} ({options.controller})"
     return _service(options, RENDERER, (programs.python, "-m", "nginx_config_renderer"), says, settings)
@@ -112,7 +114,7 @@ def nginx(options: Options, programs: Programs) -> Part:
     command = (programs.nginx, "-e", "stderr", "-p", str(home / "run"), "-c", str(home / "nginx.conf"), "-g", "daemon off;")
     schemes = {"HTTP": options.http, "HTTPS": options.https}
     says = "serves " + " and ".join(f"{scheme} on port {port}" for scheme, port in schemes.items() if port)
-    return Part("nginx", (*_unprivileged(options, programs), *command), says)
+    return Part("nginx", (*_unprivileged(programs), *command), says)
 
 
 def _service(options: Options, role: str, command: tuple[str, ...], says: str, settings: Mapping[str, str]) -> Part:
@@ -131,12 +133,10 @@ def _service(options: Options, role: str, command: tuple[str, ...], says: str, s
     return Part(role, command, says, environment, probes)
 
 
-def _unprivileged(options: Options, programs: Programs) -> tuple[str, ...]:
+def _unprivileged(programs: Programs) -> tuple[str, ...]:
     """How nginx is started as its own user, with the one capability that it may need and no way to another."""
     if programs.setpriv is None or programs.user is None:
         return ()
     user = programs.user
     start = (programs.setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--no-new-privs", "--pdeathsig=TERM")
-    if min(port for port in (options.http, options.https) if port) >= PRIVILEGED:
-        return start
     return (*start, "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service")

@@ -91,10 +91,9 @@ class Seaway:
         self._launch(tables)
         await self._there(source, self._probe(source, "livez"))
         await self._there(tables, partial(_exists, home.edge / "nginx.conf"))
-        # A socket whose nginx was killed would be in the way of the next one.
-        socket = home.edge / "run/admin.sock"
-        self._launch(edge, prepare=partial(socket.unlink, missing_ok=True), restarts=_NGINX)
-        await self._there(edge, partial(_exists, socket))
+        run = home.edge / "run"
+        self._launch(edge, prepare=partial(_clear, run), restarts=_NGINX)
+        await self._there(edge, partial(_exists, run / "admin.sock"))
         for part in (source, tables):
             await self._missing(part, self._probe(part, "readyz"))
         self._complete = True
@@ -170,6 +169,12 @@ async def _listens(port: int) -> str | None:
 
 async def _exists(path: Path) -> str | None:
     return None if await asyncio.to_thread(path.exists) else f"{path} is not there"
+
+
+def _clear(run: Path) -> None:
+    """The sockets of an nginx that was killed would be in the way of the next one."""
+    for socket in run.glob("*.sock"):
+        socket.unlink(missing_ok=True)
 
 
 def _ask(socket: Path, question: str) -> str | None:

@@ -31,6 +31,9 @@ def run_up(
     publish_status_address: Annotated[
         list[str] | None, typer.Option(help="Address or name that Ingresses show in their status; may be given several times.")
     ] = None,
+    ssl_passthrough: Annotated[  # noqa: FBT002 typer's way
+        bool, typer.Option("--ssl-passthrough", help="Pass TLS connections on unopened, to the Ingresses that ask for it.")
+    ] = False,
     nats_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the bus, on 127.0.0.1.")] = PORT,
     data: Data = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show all that the parts say.")] = False,  # noqa: FBT002 typer's way
@@ -53,6 +56,7 @@ def run_up(
         workers=workers,
         nats=nats_port,
         addresses=tuple(publish_status_address or ()),
+        ssl_passthrough=ssl_passthrough,
         verbose=verbose,
     )
     try:

@@ -17,6 +17,7 @@ from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.scrape import Scrape
 from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.tell import Teller
 from nginx_config_renderer.trial import BadConfigurationError
 from nginx_config_renderer.wanted import Wanted
@@ -37,7 +38,7 @@ async def compose(app: App[Settings]) -> None:
     admin = await app.enter(Admin(settings.admin_socket))
     app.spawn("configuration", nginx.keep(admin))
 
-    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref)
+    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref, settings.entrances)
     applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
@@ -48,12 +49,15 @@ async def compose(app: App[Settings]) -> None:
     facts = FactPublisher(bus)
     reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
     app.spawn("facts", facts.run())
-    intake = Intake(wanted, applier, reports)
+    files = StreamFiles(settings.stream_files, lambda: wanted.entering.files)
+    app.spawn("streams", files.run())
+    intake = Intake(wanted, applier, files, reports)
     keyring = Keyring(await _secrets(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
-    app.spawn("follow", intake.follow(bus, settings.cluster, settings.options_ref))
+    app.spawn("follow", intake.follow(bus, settings.cluster, settings.configmaps))
     app.spawn("configure", intake.configure(configurator))
+    app.spawn("listen", intake.listen(configurator))
     app.spawn("keyring", keyring.run())
-    app.spawn("tell", Teller(wanted, applier, intake, reports).run())
+    app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 

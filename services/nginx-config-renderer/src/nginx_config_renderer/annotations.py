@@ -25,7 +25,7 @@ class Annotation:
     """
 
     name: str
-    of: Literal["policy", "affinity", "canary"]
+    of: Literal["policy", "affinity", "canary", "stream"]
     field: str
     read: Callable[[str], Any]
     default: str
@@ -144,6 +144,14 @@ TABLE: Final = (
     _canary("canary-by-cookie", "cookie", values.token, "", "A cookie that decides: always or never."),
     _canary("canary-weight", "weight", values.whole(0, 1_000_000), "0", "The share of all other requests, of the total."),
     _canary("canary-weight-total", "weight_total", values.whole(1, 1_000_000), "100", "The total; 100 if it is less."),
+    Annotation(
+        "ssl-passthrough",
+        "stream",
+        ON,
+        values.boolean,
+        "false",
+        "Connections to this host by TLS go to the Service unopened. Needs `--ssl-passthrough`.",
+    ),
 )
 _BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
 
@@ -159,7 +167,7 @@ class Wishes:
 
 def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     """What `ingress` asks for, where nobody asks for more than `usual`."""
-    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "canary": {}}
+    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "canary": {}, "stream": {}}
     problems: list[Problem] = []
     for name, value in sorted(ingress.metadata.annotations.items()):
         known = _BY_NAME.get(name)
@@ -179,6 +187,11 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
 def is_canary(ingress: Ingress) -> bool:
     """Whether `ingress` adds to the routes of others, and has none of its own."""
     return ingress.metadata.annotations.get(f"{PREFIX}canary", "").strip() == "true"
+
+
+def passes(ingress: Ingress) -> bool:
+    """Whether `ingress` wants the TLS connections to its hosts to be passed on unopened."""
+    return ingress.metadata.annotations.get(f"{PREFIX}ssl-passthrough", "").strip() == "true"
 
 
 def _fields(canary: dict[str, Any]) -> Mapping[str, Any]:

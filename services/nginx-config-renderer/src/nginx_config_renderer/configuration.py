@@ -4,7 +4,7 @@ can change a byte of it.
 The template is ours, or the operator's own, which is rendered in Jinja's sandbox.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,8 +15,10 @@ from nginx_config_renderer.locations import LOCATIONS, retry_words
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Special
 from nginx_config_renderer.render import policy_entry
+from nginx_config_renderer.streams import Listener
 
 TEMPLATE: Final = "nginx.conf.j2"
+STREAMS: Final = "stream.conf.j2"
 _MANNER: Final[dict[str, Any]] = {
     "undefined": StrictUndefined,
     "autoescape": False,  # this is no HTML
@@ -32,7 +34,9 @@ _THEIRS: Final = ImmutableSandboxedEnvironment(**_MANNER)
 class Edge:
     """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
 
-    An empty `modules` means that nginx finds them by itself.
+    An empty `modules` means that nginx finds them by itself. `passes`: connections to HTTPS are looked at before they are opened, and some
+    are passed on. `listeners` are the operator's ports, `streams` the directory with their endpoints; for either nginx needs
+    `stream_modules`.
     """
 
     http_port: int
@@ -50,6 +54,15 @@ class Edge:
     table_size: int
     ipv6: bool
     nginx: tuple[int, ...] = ()
+    passes: bool = False
+    listeners: tuple[Listener, ...] = ()
+    streams: str = ""
+    stream_modules: tuple[str, ...] = ()
+
+    @property
+    def carries(self) -> bool:
+        """Whether there is anything that is not opened, so that nginx's stream modules are needed."""
+        return self.passes or bool(self.listeners)
 
 
 def configuration(edge: Edge, options: Options, program_digest: str) -> str:
@@ -59,10 +72,11 @@ def configuration(edge: Edge, options: Options, program_digest: str) -> str:
     """
     template = _THEIRS.from_string(options.template) if options.template else _OURS.get_template(TEMPLATE)
     known = {
-        "edge": edge,
+        "edge": replace(edge, modules=edge.modules + edge.stream_modules) if edge.carries else edge,
         "options": options,
         "locations": LOCATIONS,
         "retry": retry_words(options.usual),
+        "streams": _OURS.get_template(STREAMS).render(edge=edge, options=options) if edge.carries else "",
         "usual_entry": policy_entry(Special(options.usual, options.usual)),
     }
     marked = template.render(known, fingerprint=program_digest)

@@ -4,8 +4,10 @@ A ConfigMap that cannot be is refused as a whole: each fault is told, and what w
 last good one is kept on disk. Routes, endpoints and certificates do not wait for any of it.
 """
 
+import asyncio
 import json
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,9 +16,11 @@ import structlog
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from common.process import atomic_write
+from nginx_config_renderer import ports
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.options import TEMPLATE_KEY, Options, defaults, read
 from nginx_config_renderer.policy import Policy
+from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.trial import BadConfigurationError
 
 log = structlog.get_logger(__name__)
@@ -35,32 +39,34 @@ class Configurator:
 
     def __init__(self, nginx: Configuration, base: Options, kept: Path) -> None:
         self._nginx = nginx
+        self._kept_listeners = kept.with_name("listeners.json")
+        self._lock = asyncio.Lock()  # one configuration at a time
         self._base = base
         self._kept = kept
-        self._usual = base.usual
+        self._options = base
 
     async def begin(self) -> None:
         """Installs what was last good, or what holds without a ConfigMap. Raises BadConfigurationError if not even that is taken."""
-        options = defaults(self._last_good(), self._base)
+        options, listeners = defaults(self._last_good(), self._base), ports.load(self._kept_listeners)
         try:
-            await self._nginx.install(options)
+            await self._nginx.install(options, listeners=listeners)
         except BadConfigurationError as error:
-            if options == self._base:
+            if options == self._base and not listeners:
                 raise
             log.error("configuration.unkept", reason=str(error))
             options = self._base
-            await self._nginx.install(options)
-        self._usual = options.usual
+            await self._nginx.install(options, listeners=())
+        self._options = options
 
     async def take(self, found: ConfigMap | None, whom: Takes) -> None:
         """Makes nginx have what the ConfigMap says now."""
         options, problems = read(found, self._base) if found is not None else (self._base, ())
         if not problems:
-            problems = await self._try(found, options)
+            async with self._lock:
+                problems = await self._try(found, options)
         if problems:
-            whom.accept(self._usual, problems)
+            whom.accept(self._options.usual, problems)
             return
-        self._usual = options.usual
         atomic_write(self._kept, json.dumps(dict(found.data) if found is not None else {}).encode(), 0o600)
         whom.accept(options.usual, ())
 
@@ -70,7 +76,32 @@ class Configurator:
         except BadConfigurationError as error:
             log.error("configuration.refused", reason=str(error))
             return (_refused(found, options, str(error)),) if found is not None else ()
+        self._options = options
         return ()
+
+    async def listen(self, wanted: Sequence[Listener]) -> Mapping[Listener, str]:
+        """Makes nginx have `wanted` and no other listeners. Says which cannot be, and why; the others are had."""
+        async with self._lock:
+            have = self._nginx.listeners
+            refused = {one: fault for one in wanted if (fault := self._fault(one, have)) is not None}
+            good = tuple(one for one in wanted if one not in refused)
+            if good == have:
+                return refused
+            try:
+                await self._nginx.install(self._options, "ports", good)
+            except BadConfigurationError as error:
+                log.error("ports.refused", reason=str(error))
+                return refused | {one: f"nginx does not take it: {error}" for one in good if one not in have}
+            ports.save(self._kept_listeners, good)
+            return refused
+
+    def _fault(self, listener: Listener, have: Sequence[Listener]) -> str | None:
+        if self._nginx.unable:
+            return self._nginx.unable
+        held = any((one.protocol, one.port) == (listener.protocol, listener.port) for one in have)
+        if held or listener.port not in ports.taken(listener.protocol):
+            return None
+        return f"another program of {socket.gethostname()} has {listener}; stop it, or choose another port"
 
     def _last_good(self) -> Mapping[str, str]:
         try:

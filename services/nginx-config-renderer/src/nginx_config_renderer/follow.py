@@ -5,13 +5,16 @@ lost, and is filled again by and by, never takes a route away. When a marker doe
 """
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 
 from common.bus.follower import Follower, Update
 from common.bus.protocol import Bus
 from common.bus.streams import STATE
+from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
 from common.contracts.subjects import state_filter, state_subject, sync_subject
@@ -25,33 +28,40 @@ from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
 from nginx_config_renderer.policy import Policy
+from nginx_config_renderer.stream_files import StreamFiles
+from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
+
+_TRY_PORTS: Final = 10.0  # seconds between two looks at a port that another program has
 
 log = structlog.get_logger(__name__)
 
 
-def follower(bus: Bus, cluster: str, options: ObjectRef) -> Follower:
-    """All that the renderer reads. Of ConfigMaps that is one: others may be many and large."""
+def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Follower:
+    """All that the renderer reads. Of ConfigMaps those that the settings name: others may be many and large."""
     filters = [subject for resource in FOLLOWED for subject in (state_filter(cluster, resource), sync_subject(cluster, resource))]
-    filters += [state_subject(cluster, options), sync_subject(cluster, options.resource)]
+    filters += [*(state_subject(cluster, ref) for ref in sorted({*configmaps})), sync_subject(cluster, ConfigMap.resource)]
     return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
 
 
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
-    `options` when the operator's ConfigMap may be another, `problems` when there are other problems, `news` when Ingresses or their
-    problems are different.
+    `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open, `problems` when there are other
+    problems, `news` when Ingresses or their problems are different.
     """
 
-    def __init__(self, wanted: Wanted, applier: Applier, reports: Reports) -> None:
+    def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
         self.needed = asyncio.Event()
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
         self.options = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
+        self._files = files
         self._reports = reports
         self._options_known = False
+        self._streams_known = False
+        self.listeners = asyncio.Event()
 
     @property
     def needs(self) -> Mapping[PairKey, Need]:
@@ -77,13 +87,26 @@ class Intake:
             self.options.clear()
             await configurator.take(self._wanted.options, self)
 
-    async def follow(self, bus: Bus, cluster: str, options: ObjectRef) -> None:
+    async def listen(self, configurator: Configurator) -> None:
+        """Makes nginx open the ports that are asked for, until cancelled. Those that cannot be are tried again."""
+        refused: Mapping[Listener, str] = {}
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TRY_PORTS if refused else None):
+                    await self.listeners.wait()
+            self.listeners.clear()
+            refused = await configurator.listen(self._wanted.entering.listeners)
+            if self._wanted.entering.refuse(refused):
+                self.problems.set()
+
+    async def follow(self, bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> None:
         """Takes what the bus has, until cancelled."""
         while True:
-            async with follower(bus, cluster, options) as updates:
+            async with follower(bus, cluster, configmaps) as updates:
                 async for update in updates:
                     news = self._read(update)
                     self._hand_on(news)
+                    self._open(news)
                     if self._wanted.awaited:
                         self._applier.hold()
                     else:
@@ -96,10 +119,21 @@ class Intake:
             return self._wanted.replace(update.messages, update.tombstones)
         return self._wanted.change(update.messages)
 
+    def _open(self, news: News) -> None:
+        """Streams, which need to know of ConfigMaps too."""
+        if not self._wanted.streams_known:
+            self._files.hold()
+            return
+        if not self._streams_known or news.streams.listeners:
+            self._streams_known = True
+            self.listeners.set()
+        self._files.release()
+
     def _hand_on(self, news: News) -> None:
         if news.problems or news.ingresses:
             self.news.set()
         self._applier.want(news.entries)
+        self._files.want(news.streams.files)
         if news.needs:
             self.needed.set()
         if news.options or (self._wanted.options_known and not self._options_known):

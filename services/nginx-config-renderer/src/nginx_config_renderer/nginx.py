@@ -21,11 +21,13 @@ from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.default_certificate import ensure_certificate
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.program import copy_program
+from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.trial import BadConfigurationError, Ground, find_ground, test, text_of
 
 _DEADLINE: Final = 30.0
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
+_MEND: Final = "install the Debian packages libnginx-mod-stream and libnginx-mod-stream-js"
 
 log = structlog.get_logger(__name__)
 
@@ -43,19 +45,37 @@ class Configuration:
 
     @classmethod
     async def of(cls, edge: Edge, program: str) -> "Configuration":
-        """For that nginx. Raises BadConfigurationError if it does not say its version."""
+        """For that nginx. Raises BadConfigurationError if it does not say its version, or cannot pass connections on where it must."""
         ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
-        return cls(replace(edge, nginx=await version(program)), program, await find_ground())
+        made = cls(replace(edge, nginx=await version(program)), program, await find_ground())
+        if edge.passes and made.unable:
+            raise BadConfigurationError(made.unable)
+        return made
 
-    async def install(self, options: Options, cause: str = "configuration") -> None:
-        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError."""
-        text = await text_of(self._edge, options, self._ground)
-        target = Path(self._edge.state) / "nginx.conf"
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """The operator's ports that are in it."""
+        return self._edge.listeners
+
+    @property
+    def unable(self) -> str | None:
+        """Why this nginx can have none, in a sentence."""
+        missing = [module for module in self._edge.stream_modules if not Path(module).exists()]
+        return f"nginx's stream modules are missing ({', '.join(missing)}); {_MEND}" if missing else None
+
+    async def install(self, options: Options, cause: str = "configuration", listeners: tuple[Listener, ...] | None = None) -> None:
+        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. The listeners stay as they are
+        unless others are given.
+        """
+        edge = self._edge if listeners is None else replace(self._edge, listeners=listeners)
+        text = await text_of(edge, options, self._ground)
+        target = Path(edge.state) / "nginx.conf"
         if not target.is_file() or target.read_text() != text:
-            await test(self._edge, options, self._program, self._ground)
-            copy_program(Path(self._edge.program))
+            await test(edge, options, self._program, self._ground)
+            copy_program(Path(edge.program))
             atomic_write(target, text.encode(), 0o644)
             log.info("configuration.written", path=str(target), cause=cause)
+        self._edge = edge
         self._fingerprint, self._cause = fingerprint_of(text), cause
         self._changed.set()
 

@@ -63,6 +63,8 @@ class Options:
     ignore_invalid_headers: bool = True
     backend_server_header: bool = False
     hide_headers: tuple[str, ...] = ()
+    stream_timeout: int = 600
+    stream_responses: int = 1
     gzip: bool = False
     gzip_level: int = 1
     gzip_min_length: int = 256
@@ -264,6 +266,14 @@ TABLE: Final = (
         "allow-backend-server-header", "backend_server_header", values.boolean, "false", "Whether a backend's Server is shown."
     ),
     _option("hide-headers", "hide_headers", _HEADERS, "", "Headers of backends that are not shown, separated by commas."),
+    _option("proxy-stream-timeout", "stream_timeout", _duration, "600s", "Silence that ends a connection of a TCP or UDP service."),
+    _option(
+        "proxy-stream-responses",
+        "stream_responses",
+        values.whole(1, 1_000_000),
+        "1",
+        "Answers to a UDP datagram after which its session ends.",
+    ),
     _option("use-gzip", "gzip", values.boolean, "false", "Whether answers are compressed."),
     _option("gzip-level", "gzip_level", values.whole(1, 9), "1", "How much."),
     _option("gzip-min-length", "gzip_min_length", values.whole(1, 2**31 - 1), "256", "Bytes below which they are not."),

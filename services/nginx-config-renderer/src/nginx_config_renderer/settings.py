@@ -2,9 +2,9 @@
 
 import resource
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
@@ -13,8 +13,12 @@ from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.options import Options
+from nginx_config_renderer.streams import Entrances
 
 MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
+STREAM_MODULES: Final = ("ngx_stream_module.so", "ngx_stream_js_module.so")
+_NAME: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?"
+_NAME_OR_NONE: Final = rf"^({_NAME})?$"
 _LONGEST_SOCKET: Final = 107  # unix(7)
 
 
@@ -47,10 +51,24 @@ class Settings(ServiceSettings):
     )
     http_port: int = Field(80, ge=1, le=65535, description="Port of HTTP.")
     https_port: int = Field(443, ge=0, le=65535, description="Port of HTTPS; 0 is none.")
+    ssl_passthrough: bool = Field(
+        default=False,
+        description="Whether TLS connections to the hosts of Ingresses with the annotation ssl-passthrough go to their Services unopened.",
+    )
+    tcp_services_configmap: str = Field(
+        "seaway-edge/tcp-services",
+        pattern=_NAME_OR_NONE,
+        description="Namespace and name of the ConfigMap with the TCP ports to open; empty is none.",
+    )
+    udp_services_configmap: str = Field(
+        "seaway-edge/udp-services",
+        pattern=_NAME_OR_NONE,
+        description="Namespace and name of the ConfigMap with the UDP ports to open; empty is none.",
+    )
     ingress_class: str = Field("nginx", description="Value of the old annotation kubernetes.io/ingress.class that is ours.")
     configmap: str = Field(
         "seaway-edge/nginx-config",
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$",
+        pattern=rf"^{_NAME}$",
         description="Namespace and name of the ConfigMap with the settings of the edge; see docs/settings.md.",
     )
     controller: str = Field("k8s.io/ingress-nginx", description="IngressClasses with this spec.controller are ours.")
@@ -84,6 +102,12 @@ class Settings(ServiceSettings):
             raise ValueError(f"the path is too long for a unix socket by {length - _LONGEST_SOCKET} bytes; choose a shorter one")
         return state.absolute()
 
+    @model_validator(mode="after")
+    def _something_to_pass(self) -> Self:
+        if self.ssl_passthrough and not self.https_port:
+            raise ValueError("ssl_passthrough needs https_port, since it is the connections to HTTPS that are passed on")
+        return self
+
     @property
     def lease_terms(self) -> Terms:
         """How long the lease lasts, and what follows from that."""
@@ -107,8 +131,30 @@ class Settings(ServiceSettings):
     @property
     def options_ref(self) -> ObjectRef:
         """The operator's ConfigMap."""
-        namespace, _, name = self.configmap.partition("/")
-        return ObjectRef(ConfigMap.resource, namespace, name)
+        return _configmap(self.configmap)
+
+    @property
+    def entrances(self) -> Entrances:
+        """What is let in beside HTTP."""
+        tcp, udp = self.tcp_services_configmap, self.udp_services_configmap
+        probes = self.probes.rpartition(":")[2]
+        own = {self.http_port, self.https_port, int(probes) if probes.isdigit() else 0}
+        return Entrances(
+            tcp=_configmap(tcp) if tcp else None,
+            udp=_configmap(udp) if udp else None,
+            reserved=frozenset(own - {0}),
+            passthrough=self.ssl_passthrough,
+        )
+
+    @property
+    def configmaps(self) -> tuple[ObjectRef, ...]:
+        """Every ConfigMap that is read."""
+        return tuple(sorted({self.options_ref, *self.entrances.refs}))
+
+    @property
+    def stream_files(self) -> Path:
+        """Where nginx finds the endpoints of what it does not open."""
+        return self.state / "streams"
 
     @property
     def options(self) -> Options:
@@ -136,4 +182,12 @@ class Settings(ServiceSettings):
             journals=tuple(str(path) for path in (self.state / "journal", self.key_journal) if path is not None),
             table_size=self.table_size,
             ipv6=self.ipv6,
+            passes=self.ssl_passthrough,
+            streams=str(self.stream_files),
+            stream_modules=tuple(str(self.modules / module) for module in STREAM_MODULES),
         )
+
+
+def _configmap(text: str) -> ObjectRef:
+    namespace, _, name = text.partition("/")
+    return ObjectRef(ConfigMap.resource, namespace, name)

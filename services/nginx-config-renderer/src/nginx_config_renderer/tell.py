@@ -12,6 +12,7 @@ from common.runtime.reports import Reports
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.follow import Intake
+from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import Wanted
 
 LOOK: Final = 1.0  # seconds between two looks without news
@@ -21,9 +22,10 @@ GATHER: Final = 0.1  # seconds in which news gather
 class Teller:
     """Tells what `wanted` and `applier` know."""
 
-    def __init__(self, wanted: Wanted, applier: Applier, intake: Intake, reports: Reports) -> None:
+    def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, intake: Intake, reports: Reports) -> None:
         self._wanted = wanted
         self._applier = applier
+        self._files = files
         self._intake = intake
         self._reports = reports
         self._revision = -1
@@ -35,6 +37,7 @@ class Teller:
                 self._tell_problems()
                 self._tell_applied()
             self._reports.alert("TablesFull", "critical", self._applier.full)
+            self._reports.alert("StreamsStale", "critical", self._files.trouble)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
                     await self._intake.problems.wait()

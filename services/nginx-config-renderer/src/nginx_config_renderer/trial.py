@@ -34,6 +34,7 @@ _TABLES: Final = 8  # in shared memory, which counts
 # Without isolation it shares nginx's network, and must take no client that is meant for nginx.
 _HTTP: Final = 20080
 _HTTPS: Final = 20443
+_FIRST: Final = 21000
 _PYTHON: Final = (sys.executable, "-P", "-m")
 _WEAK: Final = ("prlimit", "--cpu=8", "--as=8589934592", "--fsize=67108864", "--nofile=1024", "--core=0", "--")
 
@@ -127,7 +128,7 @@ async def test(edge: Edge, options: Options, program: str, ground: Ground) -> No
         (here / TEXT).write_text(text)
         _give(here)
         memory = _MEMORY + _TABLES * edge.table_size * _MIB + options.ssl_session_cache_size
-        bounds = ground.bounds(directory, memory, program, *edge.modules)
+        bounds = ground.bounds(directory, memory, program, *edge.modules, *edge.stream_modules)
         outcome = await ground.run(bounds, program, "-t", "-q", "-e", "stderr", "-p", directory, "-c", str(here / TEXT))
     if outcome.code != 0:
         raise BadConfigurationError(_words(outcome, text).replace(directory, edge.state))
@@ -145,7 +146,10 @@ def _elsewhere(edge: Edge, directory: str, ground: Ground) -> Edge:
         certificate_key=f"{directory}/default.key",
         journals=(),
     )
-    return there if ground.isolated else replace(there, http_port=_HTTP, https_port=_HTTPS if edge.https_port else 0)
+    if ground.isolated:
+        return there
+    listeners = tuple(replace(one, port=_FIRST + number) for number, one in enumerate(edge.listeners))
+    return replace(there, http_port=_HTTP, https_port=_HTTPS if edge.https_port else 0, listeners=listeners)
 
 
 def _give(directory: Path) -> None:

@@ -20,11 +20,13 @@ from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.derive.usual import Usual, accepted
+from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry, policy_entry
+from nginx_config_renderer.streams import Entrances
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -36,6 +38,8 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
     EndpointSlice.resource,
     Secret.resource,
 )
+NOTHING_ENTERED: Final = Entered()
+NO_ENTRANCES: Final = Entrances()
 NO_OPTIONS: Final = ObjectRef(ConfigMap.resource, "", "")
 _LOCAL: Final = (KeyPair, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
@@ -50,6 +54,7 @@ class News:
     needs: bool = False
     ingresses: bool = False
     options: bool = False
+    streams: Entered = NOTHING_ENTERED
     comparisons: tuple[Comparison, ...] = ()
 
 
@@ -72,7 +77,7 @@ class Part(Generic[K, V]):
 class Wanted:
     """The wanted entries of one cluster, for one class of Ingresses."""
 
-    def __init__(self, cluster: str, ours: Class, options: ObjectRef = NO_OPTIONS) -> None:
+    def __init__(self, cluster: str, ours: Class, options: ObjectRef = NO_OPTIONS, entrances: Entrances = NO_ENTRANCES) -> None:
         self._ours = ours
         self._options = options
         self._store = Store(*INDEXES)
@@ -91,6 +96,7 @@ class Wanted:
             Part(PAIRS, self._pairs, str, pair_entry),
         )
         self._entries: dict[Entry, str] = {}
+        self.entering = Entering(self._store, ours, entrances)
 
     @property
     def entries(self) -> Mapping[Entry, str]:
@@ -121,7 +127,7 @@ class Wanted:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
         of_tables = (problem for part in self._parts for problem in part.table.problems)
-        return tuple(sorted({*of_tables, *self._replica.unreadable.values(), *self._refused}))
+        return tuple(sorted({*of_tables, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -148,6 +154,11 @@ class Wanted:
     def options_known(self) -> bool:
         """Whether it is known that there is one, or none."""
         return ConfigMap.resource in self._replica.markers or self.options is not None
+
+    @property
+    def streams_known(self) -> bool:
+        """Whether it is known which ports and hosts there are, beside HTTP."""
+        return ConfigMap.resource in self._replica.markers and not self.awaited
 
     def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> News:
         """Takes what became of the ConfigMap: the policy of everybody, unless that stays as it is, and what is wrong."""
@@ -208,6 +219,8 @@ class Wanted:
                 self._entries.pop(entry, None)
             else:
                 self._entries[entry] = text
+        entered = self.entering.update(changes)
         ingresses = any(change.ref.resource in _INGRESSES for change in changes)
         options = any(change.ref == self._options for change in changes)
-        return News(frozenset(new), problems, bool(self._needs.update(changes).values), ingresses, options, comparisons)
+        needs = bool(self._needs.update(changes).values)
+        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, entered, comparisons)

@@ -54,7 +54,7 @@ def ingress_class(name: str = "nginx", controller: str = CONTROLLER, *, default:
 
 
 def service(name: str, *ports: int | str, namespace: str = NAMESPACE) -> Raw:
-    """A Service. A port is a number, or `name:number` where a Service has several."""
+    """A Service. A port is a number, or `name:number` where a Service has several; `number/UDP` is one of UDP."""
     return _object("v1", "Service", name, namespace, spec={"ports": [_service_port(port) for port in ports or (80,)]})
 
 
@@ -66,6 +66,7 @@ def endpoint_slice(
     namespace: str = NAMESPACE,
     suffix: str = "1",
     not_ready: Sequence[str] = (),
+    protocol: str = "TCP",
 ) -> Raw:
     """Endpoints of a Service; those of `not_ready` besides the ready ones."""
     conditions = [(address, True) for address in addresses] + [(address, False) for address in not_ready]
@@ -74,7 +75,7 @@ def endpoint_slice(
     return made | {
         "addressType": "IPv6" if any(":" in address for address, _ in conditions) else "IPv4",
         "endpoints": [{"addresses": [address], "conditions": {"ready": ready}} for address, ready in conditions],
-        "ports": [{"name": port_name, "port": port, "protocol": "TCP"}],
+        "ports": [{"name": port_name, "port": port, "protocol": protocol}],
     }
 
 
@@ -121,4 +122,5 @@ def _backend(text: str) -> Raw:
 
 def _service_port(port: int | str) -> Raw:
     name, _, number = str(port).rpartition(":")
-    return ({"name": name} if name else {}) | {"port": int(number), "protocol": "TCP"}
+    number, _, protocol = number.partition("/")
+    return ({"name": name} if name else {}) | {"port": int(number), "protocol": protocol or "TCP"}

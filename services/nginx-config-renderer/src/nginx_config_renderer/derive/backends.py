@@ -1,7 +1,7 @@
 """Backends: the endpoints that each Service port has.
 
-A backend is a function of one Service and of the EndpointSlices that belong to it. The port of the Service is found by name or number, its
-endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. Where none is
+A backend is a function of one Service and of the EndpointSlices that belong to it. The port of the Service is found by name or number,
+its endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. Where none is
 ready, those that are ending and still serve are better than nothing (KEP-1669); as long as one is ready, they get no new requests. A
 backend without endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the
 Ingresses are told.
@@ -33,13 +33,16 @@ def _backend(view: Reads, key: BackendKey, users: Sequence[Ingress]) -> Derived[
     service = view.get(Service, key.namespace, key.service)
     if service is None:
         return _missing(users, "ServiceNotFound", f"Service {key.namespace}/{key.service} does not exist; create it")
-    port = _port(service, key.port)
+    port = find_port(service, key.port, "TCP")
     if port is None:
-        has = ", ".join(_names(service)) or "no ports"
-        return _missing(users, "PortNotFound", f"Service {key.namespace}/{key.service} has no port {key.port}; it has {has}")
-    slices = view.by(BY_SERVICE, (key.namespace, key.service))
-    ready = _endpoints(slices, port.name, _is_ready)
-    return Derived(Backend(ready or _endpoints(slices, port.name, _still_serves)))
+        return _missing(users, "PortNotFound", no_such_port(service, key.port))
+    return Derived(Backend(live_endpoints(view, service, port)))
+
+
+def live_endpoints(view: Reads, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
+    """Where a port of a Service is served: the ready endpoints, or else those that are ending and still serve."""
+    slices = view.by(BY_SERVICE, (service.metadata.namespace, service.metadata.name))
+    return _endpoints(slices, port, _is_ready) or _endpoints(slices, port, _still_serves)
 
 
 def _missing(users: Sequence[Ingress], reason: str, message: str) -> Derived[Backend]:
@@ -47,15 +50,25 @@ def _missing(users: Sequence[Ingress], reason: str, message: str) -> Derived[Bac
     return Derived(Backend(), tuple(Problem(ingress.ref, reason, message) for ingress in users))
 
 
-def _port(service: Service, wanted: str) -> ServicePort | None:
-    named = (port for port in service.spec.ports if port.name == wanted)
-    numbered = (port for port in service.spec.ports if str(port.port) == wanted)
+def find_port(service: Service, wanted: str, protocol: str) -> ServicePort | None:
+    """The port of that name, else of that number."""
+    ports = [port for port in service.spec.ports if port.protocol == protocol]
+    named = (port for port in ports if port.name == wanted)
+    numbered = (port for port in ports if str(port.port) == wanted)
     return next(named, None) or next(numbered, None)
+
+
+def no_such_port(service: Service, wanted: str, protocol: str = "TCP") -> str:
+    """The sentence for a port that a Service does not have."""
+    has = ", ".join(_names(service)) or "no ports"
+    what = "" if protocol == "TCP" else f"{protocol} "
+    return f"Service {service.metadata.namespace}/{service.metadata.name} has no {what}port {wanted}; it has {has}"
 
 
 def _names(service: Service) -> Iterator[str]:
     for port in service.spec.ports:
-        yield f"{port.name} ({port.port})" if port.name else str(port.port)
+        number = str(port.port) if port.protocol == "TCP" else f"{port.port}/{port.protocol}"
+        yield f"{port.name} ({number})" if port.name else number
 
 
 def _is_ready(conditions: EndpointConditions) -> bool:
@@ -66,13 +79,15 @@ def _still_serves(conditions: EndpointConditions) -> bool:
     return conditions.serving is True and conditions.terminating is True
 
 
-def _endpoints(slices: Iterable[EndpointSlice], name: str, good: Callable[[EndpointConditions], bool]) -> tuple[Endpoint, ...]:
+def _endpoints(
+    slices: Iterable[EndpointSlice], wanted: ServicePort, good: Callable[[EndpointConditions], bool]
+) -> tuple[Endpoint, ...]:
     return tuple(
         sorted(
             {
                 Endpoint(address, port)
                 for found in slices
-                for port in _ports(found, name)
+                for port in _ports(found, wanted)
                 for endpoint in found.endpoints
                 if good(endpoint.conditions)
                 for address in endpoint.addresses
@@ -82,9 +97,9 @@ def _endpoints(slices: Iterable[EndpointSlice], name: str, good: Callable[[Endpo
     )
 
 
-def _ports(found: EndpointSlice, name: str) -> Iterator[int]:
+def _ports(found: EndpointSlice, wanted: ServicePort) -> Iterator[int]:
     def fits(port: EndpointPort) -> bool:
-        return port.name == name and port.protocol == "TCP"
+        return (port.name, port.protocol) == (wanted.name, wanted.protocol)
 
     yield from (port.port for port in found.ports if port.port is not None and 0 < port.port < 65536 and fits(port))
 

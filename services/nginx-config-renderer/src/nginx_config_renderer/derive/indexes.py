@@ -4,10 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from common.contracts.objects import EndpointSlice, Ingress, IngressClass
+from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
+from nginx_config_renderer.annotations import passes
 from nginx_config_renderer.model import BackendKey, IngressKey, PairKey
+from nginx_config_renderer.streams import PROTOCOLS, EntryKey
 
 ANY_HOST: Final = ""
 SERVICE_NAME: Final = "kubernetes.io/service-name"  # the label by which a slice belongs to a Service (discovery.k8s.io/v1)
@@ -73,11 +75,20 @@ def secrets(ingress: Ingress) -> Iterator[PairKey]:
     yield from (PairKey(ingress.metadata.namespace, entry.secret_name) for entry in ingress.spec.tls if entry.secret_name)
 
 
+def entries(found: ConfigMap) -> Iterator[EntryKey]:
+    """The keys of a ConfigMap, each as a port of either protocol: which one it is, only the settings know."""
+    for key in found.data:
+        for protocol in PROTOCOLS:
+            yield EntryKey(protocol, found.metadata.namespace, found.metadata.name, key)
+
+
 BY_NAME: Final = Index(Ingress, lambda ingress: (IngressKey(ingress.metadata.namespace, ingress.metadata.name),))
 BY_HOST: Final = Index(Ingress, hosts)
 BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
 BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
 BY_SERVICE: Final = Index(EndpointSlice, services)
+BY_ENTRY: Final = Index(ConfigMap, entries)
+BY_PASSED_HOST: Final = Index(Ingress, lambda ingress: hosts(ingress) if passes(ingress) else ())
 CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
-INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, CLASSES)
+INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, BY_ENTRY, BY_PASSED_HOST, CLASSES)

@@ -9,7 +9,7 @@ local tables = require("seaway.tables")
 local find, lower, sub = string.find, string.lower, string.sub
 local ANY_HOST = "*"
 
-local certificates = {}
+local certificates = {} -- `passed`: the directory of the hosts that are passed on, where there can be any
 
 local function decode_host(text)
     return { text = text, pairs = cjson.decode(text) }
@@ -50,11 +50,28 @@ local function usable(names)
     return found
 end
 
+-- Whether connections to a name are passed on unopened. They do not come here by TCP, and whoever comes by another way (QUIC) gets no
+-- answer from us.
+local function is_passed(name)
+    for _, file in ipairs({ name, "*" .. sub(name, find(name, ".", 1, true) or #name + 1) }) do
+        local found = find(file, "^[*a-z0-9][a-z0-9.-]*$") and io.open(certificates.passed .. file, "rb")
+        if found then
+            local text = found:read(1)
+            found:close()
+            return text == "["
+        end
+    end
+    return false
+end
+
 -- Runs in the handshake.
 function certificates.choose()
     local name = ssl.server_name()
     if name == nil then
         return
+    end
+    if certificates.passed and is_passed(lower(name)) then
+        return ngx.exit(ngx.ERROR)
     end
     local now = tables.generation()
     refresh_hosts(now)
