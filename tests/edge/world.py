@@ -97,6 +97,8 @@ async def backend(name: str) -> AsyncIterator[int]:
                 await reader.readexactly(int(headers.get("content-length", 0)))
                 body = json.dumps({"name": name, "target": first.split(" ", 1)[1].rsplit(" ", 1)[0], "headers": headers})
                 writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+                if headers.get("connection") == "close":
+                    return
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
