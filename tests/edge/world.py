@@ -108,16 +108,16 @@ async def backend(name: str) -> AsyncIterator[int]:
 def settings(directory: Path, **changes: Any) -> Settings:
     """A renderer's settings for an nginx on free ports."""
     given = {"http_port": free_port(), "https_port": free_port(), "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5}
-    return Settings(state=directory, **(given | changes))
+    return Settings(state=directory, log_directory=directory / "logs", **(given | changes))
 
 
 def prepare(state: Path) -> None:
     """Makes the directory that nginx and its renderer share, as whoever installs them does."""
-    run = state / "run"
-    run.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        user = pwd.getpwnam("www-data")
-        os.chown(run, user.pw_uid, user.pw_gid)
+    for own in (state / "run", state / "logs"):
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            user = pwd.getpwnam("www-data")
+            os.chown(own, user.pw_uid, user.pw_gid)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -285,3 +286,15 @@ def test_three_servers_keep_three_copies_on_three_nodes() -> None:
     ]
     assert servers["replicas"] == len(script("deploy").THREE.hosts) == int(variables(copies)["SEAWAY_STREAM_REPLICAS"])
     assert servers["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+
+
+def test_logs_in_a_directory_are_for_both_containers_of_the_edge() -> None:
+    """What the component patches is there, and the setting that it makes is one."""
+    (patch,) = kustomization("components/log-directory")["patches"]
+    patched = yaml.safe_load(patch["patch"])
+    edge = next(each for each in workloads() if (each["kind"], each["metadata"]["name"]) == (patch["target"]["kind"], EDGE))
+    spec, there = patched["spec"]["template"]["spec"], edge["spec"]["template"]["spec"]
+    assert [each["name"] for each in spec["containers"]] == [each["name"] for each in there["containers"]]
+    assert not {each["name"] for each in spec["volumes"]} & {each["name"] for each in there["volumes"]}
+    (mount,) = {each["volumeMounts"][0]["mountPath"] for each in spec["containers"]}
+    assert read_settings(RendererSettings, variables(spec["containers"][0])).log_directory == Path(mount)

@@ -121,7 +121,13 @@ def directories(options: Options, user: User | None) -> None:
     """Makes what the parts keep their things in, and what must not be left from the last time."""
     home = options.home
     home.root.chmod(0o711)  # nginx passes through, and sees nothing else
-    for directory, mode in ((home.bus, 0o700), (home.edge, 0o711), (home.run, 0o700), (home.edge / "run", 0o700)):
+    for directory, mode in (
+        (home.bus, 0o700),
+        (home.edge, 0o711),
+        (home.run, 0o700),
+        (home.edge / "run", 0o700),
+        (home.logs, 0o750),
+    ):
         directory.mkdir(mode=mode, exist_ok=True)
         directory.chmod(mode)
     (home.edge / "nginx.conf").unlink(missing_ok=True)  # it may be for other ports; the renderer writes it anew
@@ -132,7 +138,8 @@ def directories(options: Options, user: User | None) -> None:
         shutil.rmtree(options.vault, ignore_errors=True)
         options.vault.mkdir(mode=0o711)
     if user is not None:
-        os.chown(home.edge / "run", user.uid, user.gid)
+        for own in (home.edge / "run", home.logs):
+            os.chown(own, user.uid, user.gid)
         _reachable(home.edge, user)
 
 

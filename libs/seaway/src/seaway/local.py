@@ -35,6 +35,11 @@ class Home:
         return self.root / "nginx"
 
     @property
+    def logs(self) -> Path:
+        """What nginx logs."""
+        return self.root / "logs"
+
+    @property
     def address(self) -> Path:
         """A file with the URL of the bus, while there is one."""
         return self.root / "bus.url"

@@ -92,6 +92,7 @@ def renderer(options: Options, programs: Programs) -> Part:
     """The renderer."""
     settings = {
         "STATE": str(options.home.edge),
+        "LOG_DIRECTORY": str(options.home.logs),
         **({"VAULT": str(options.vault)} if options.vault is not None else {}),
         **({"MANIFESTS": str(options.manifests)} if options.manifests is not None else {"KUBECONFIG": str(options.kubeconfig)}),
         "LEASE_NAME": "",  # nobody else speaks for this edge
@@ -113,7 +114,8 @@ def nginx(options: Options, programs: Programs) -> Part:
     home = options.home.edge
     command = (programs.nginx, "-e", "stderr", "-p", str(home / "run"), "-c", str(home / "nginx.conf"), "-g", "daemon off;")
     schemes = {"HTTP": options.http, "HTTPS": options.https}
-    says = "serves " + " and ".join(f"{scheme} on port {port}" for scheme, port in schemes.items() if port)
+    ports = " and ".join(f"{scheme} on port {port}" for scheme, port in schemes.items() if port)
+    says = f"serves {ports}, its logs in {options.home.logs}"
     return Part("nginx", (*_unprivileged(programs), *command), says)
 
 

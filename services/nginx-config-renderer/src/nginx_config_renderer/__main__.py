@@ -8,14 +8,14 @@ from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
-from nginx_config_renderer.cluster import join
+from nginx_config_renderer.cluster import secrets_of
 from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
+from nginx_config_renderer.log_files import LogFiles
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.scrape import Scrape
-from nginx_config_renderer.secrets import FolderSecrets, SecretSource
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.tell import Teller
@@ -37,6 +37,8 @@ async def compose(app: App[Settings]) -> None:
         raise Fatal(f"nginx cannot be configured in {settings.state}: {error}") from error
     admin = await app.enter(Admin(settings.admin_socket))
     app.spawn("configuration", nginx.keep(admin))
+    if settings.log_directory is not None and settings.log_rotate:
+        app.spawn("logs", LogFiles(settings.log_directory, settings.rotation, admin).run())
 
     wanted = Wanted(settings.cluster, settings.ours, settings.options_ref, settings.entrances)
     applier = Applier(admin, kept, wanted)
@@ -52,20 +54,13 @@ async def compose(app: App[Settings]) -> None:
     files = StreamFiles(settings.stream_files, lambda: wanted.entering.files)
     app.spawn("streams", files.run())
     intake = Intake(wanted, applier, files, reports)
-    keyring = Keyring(await _secrets(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
+    keyring = Keyring(await secrets_of(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))
     app.spawn("follow", intake.follow(bus, settings.cluster, settings.configmaps))
     app.spawn("configure", intake.configure(configurator))
     app.spawn("listen", intake.listen(configurator))
     app.spawn("keyring", keyring.run())
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
-
-
-async def _secrets(app: App[Settings], wanted: Wanted, intake: Intake) -> SecretSource:
-    """Where Secrets are read; where there is a cluster, it is told what became of its objects. Raises Fatal if none is named."""
-    if app.settings.manifests is not None:
-        return FolderSecrets(app.settings.manifests)
-    return await join(app, wanted, intake)
 
 
 def main() -> None:

@@ -97,6 +97,10 @@ class Admin:
         """Makes nginx read its configuration again. Watch `status().fingerprint` to see whether it took it."""
         await self._ask("POST", "reload")
 
+    async def reopen(self) -> None:
+        """Makes nginx open its logs anew."""
+        await self._ask("POST", "reopen")
+
     async def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         if self._session is None:
             raise Absent("the way to nginx is not open")

@@ -12,7 +12,7 @@ from common.kube.session import KubeSession, Scope
 from common.kube.status import Writer
 from common.runtime.app import App, Fatal, Stage
 from nginx_config_renderer.follow import Intake
-from nginx_config_renderer.secrets import Data, SecretError, data_of
+from nginx_config_renderer.secrets import Data, FolderSecrets, SecretError, SecretSource, data_of
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.voice import Addresses, Voice
 from nginx_config_renderer.wanted import Wanted
@@ -21,7 +21,14 @@ SERVICE: Final = "nginx-config-renderer"
 _LAST_EVENTS: Final = 1.0  # seconds
 
 
-async def join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterSecrets":
+async def secrets_of(app: App[Settings], wanted: Wanted, intake: Intake) -> SecretSource:
+    """Where Secrets are read; where there is a cluster, it is told what became of its objects. Raises Fatal if none is named."""
+    if app.settings.manifests is not None:
+        return FolderSecrets(app.settings.manifests)
+    return await _join(app, wanted, intake)
+
+
+async def _join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterSecrets":
     """Wires what needs the cluster that the settings name; returns its Secrets. Raises Fatal if they name none."""
     settings = app.settings
     kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None

@@ -36,7 +36,7 @@ class Edge:
 
     An empty `modules` means that nginx finds them by itself. `passes`: connections to HTTPS are looked at before they are opened, and some
     are passed on. `listeners` are the operator's ports, `streams` the directory with their endpoints; for either nginx needs
-    `stream_modules`.
+    `stream_modules`. `logs` is the directory of the logs; without one they go to nginx's own output.
     """
 
     http_port: int
@@ -57,6 +57,7 @@ class Edge:
     passes: bool = False
     listeners: tuple[Listener, ...] = ()
     streams: str = ""
+    logs: str = ""
     stream_modules: tuple[str, ...] = ()
 
     @property

@@ -23,3 +23,5 @@ EXPIRY: Final = Gauge(
     "When the certificate of a Secret ends, as Unix time.",
     ["namespace", "secret"],
 )
+ROTATIONS: Final = Counter("seaway_edge_log_rotations_total", "Times that a log gave way to a new one.", ["log"])
+LOG_BYTES: Final = Gauge("seaway_edge_log_bytes", "What all logs together take.")

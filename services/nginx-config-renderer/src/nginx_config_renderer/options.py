@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
-from nginx_config_renderer import values
+from nginx_config_renderer import access_log, values
 from nginx_config_renderer.policy import USUAL, Policy
 
 TEMPLATE_KEY: Final = "template.conf.j2"
@@ -59,6 +59,12 @@ class Options:
     redirect_code: int = 308
     server_tokens: bool = False
     error_log_level: str = "warn"
+    disable_access_log: bool = False
+    log_format: access_log.Format = access_log.UPSTREAM
+    log_escape_json: bool = False
+    log_escape_none: bool = False
+    log_manner: tuple[str, ...] = ("buffer=64k", "flush=1s")
+    log_skipped: tuple[str, ...] = ()
     underscores_in_headers: bool = False
     ignore_invalid_headers: bool = True
     backend_server_header: bool = False
@@ -74,6 +80,13 @@ class Options:
     def real_ip(self) -> bool:
         """Whether the client's address is taken from somebody who speaks for it."""
         return self.use_proxy_protocol or self.use_forwarded_headers
+
+    @property
+    def log_escape(self) -> access_log.Escape:
+        """How values are escaped in the access log."""
+        if self.log_format.escape is not None:
+            return self.log_format.escape
+        return "none" if self.log_escape_none else "json" if self.log_escape_json else "default"
 
     @property
     def hsts_header(self) -> str:
@@ -256,6 +269,31 @@ TABLE: Final = (
     ),
     _option("server-tokens", "server_tokens", values.boolean, "false", "Whether answers tell nginx's version."),
     _option("error-log-level", "error_log_level", values.one_of({level: level for level in _LEVELS}), "warn", "What nginx logs."),
+    _option("disable-access-log", "disable_access_log", values.boolean, "false", "Whether requests are not logged."),
+    _option(
+        "log-format-upstream",
+        "log_format",
+        access_log.read_format,
+        "",
+        "A line of the access log, with nginx's variables and `$namespace`, `$ingress_name`, `$service_name`, `$service_port`, "
+        "`$proxy_upstream_name`, `$req_id`; or `json`. By default that of ingress-nginx.",
+    ),
+    _option("log-format-escape-json", "log_escape_json", values.boolean, "false", "Whether values are escaped as in JSON."),
+    _option("log-format-escape-none", "log_escape_none", values.boolean, "false", "Whether values are not escaped at all."),
+    _option(
+        "access-log-params",
+        "log_manner",
+        access_log.read_manner,
+        "buffer=64k flush=1s",
+        "How many lines are written at once, and after how long at the latest.",
+    ),
+    _option(
+        "skip-access-log-urls",
+        "log_skipped",
+        access_log.read_skipped,
+        "",
+        "Paths with their query, or patterns that begin with `~`, that are not logged; separated by commas.",
+    ),
     _option(
         "enable-underscores-in-headers", "underscores_in_headers", values.boolean, "false", "Whether names may have underscores."
     ),

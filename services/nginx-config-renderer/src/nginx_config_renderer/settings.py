@@ -13,6 +13,7 @@ from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.options import Options
+from nginx_config_renderer.rotation import Rotation
 from nginx_config_renderer.streams import Entrances
 
 MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
@@ -91,6 +92,18 @@ class Settings(ServiceSettings):
         64, ge=1, description="MiB of shared memory for each table; 64 hold about 100 000 hosts, or 10 000 key pairs."
     )
     ipv6: bool = Field(default_factory=lambda: Path("/proc/net/if_inet6").exists(), description="Whether to listen on IPv6 too.")
+    log_directory: Path | None = Field(
+        None,
+        description="Directory of nginx's access.log and error.log, which must belong to nginx's user; "
+        "without one requests are logged to nginx's output.",
+    )
+    log_rotate: bool = Field(
+        default=True, description="Whether the renderer rotates the logs of that directory; if not, somebody else must."
+    )
+    log_rotate_size: int = Field(100, ge=1, description="MiB at which a log is rotated.")
+    log_rotate_hours: int = Field(24, ge=1, description="Hours after which a log is rotated.")
+    log_keep: int = Field(14, ge=1, description="Rotated logs of each kind that are kept, compressed.")
+    log_budget: int = Field(1024, ge=4, description="MiB that all logs together may take; the oldest ones go first.")
     nginx: str = Field("nginx", description="The nginx that tests the configuration; the same version as the one that runs it.")
     modules: Path = Field(Path("/usr/lib/nginx/modules"), description="Directory of nginx's modules, where Debian has it.")
 
@@ -107,6 +120,18 @@ class Settings(ServiceSettings):
         if self.ssl_passthrough and not self.https_port:
             raise ValueError("ssl_passthrough needs https_port, since it is the connections to HTTPS that are passed on")
         return self
+
+    @model_validator(mode="after")
+    def _logs_fit(self) -> Self:
+        if self.log_budget < 4 * self.log_rotate_size:
+            raise ValueError("log_budget must be four times log_rotate_size, since there are two logs and each may be there twice")
+        return self
+
+    @property
+    def rotation(self) -> Rotation:
+        """When a log gives way to a new one."""
+        mib = 1024 * 1024
+        return Rotation(self.log_rotate_size * mib, self.log_rotate_hours * 3600, self.log_keep, self.log_budget * mib)
 
     @property
     def lease_terms(self) -> Terms:
@@ -183,6 +208,7 @@ class Settings(ServiceSettings):
             table_size=self.table_size,
             ipv6=self.ipv6,
             passes=self.ssl_passthrough,
+            logs=str(self.log_directory.absolute()) if self.log_directory is not None else "",
             streams=str(self.stream_files),
             stream_modules=tuple(str(self.modules / module) for module in STREAM_MODULES),
         )

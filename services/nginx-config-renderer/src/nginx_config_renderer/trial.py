@@ -145,6 +145,7 @@ def _elsewhere(edge: Edge, directory: str, ground: Ground) -> Edge:
         certificate=f"{directory}/default.crt",
         certificate_key=f"{directory}/default.key",
         journals=(),
+        logs=directory,
     )
     if ground.isolated:
         return there

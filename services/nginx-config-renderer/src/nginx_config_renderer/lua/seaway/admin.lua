@@ -8,6 +8,7 @@
 --     GET  /counts   what was counted of requests, as [[key, number], ...], and the connections there are
 --     POST /forget   [key, ...]: these are counted no more
 --     POST /reload   makes the master read its configuration again; the answer does not say that it was good
+--     POST /reopen   makes all processes open their logs anew
 
 local cjson = require("cjson.safe")
 local counts = require("seaway.counts")
@@ -15,6 +16,7 @@ local ffi = require("ffi")
 local tables = require("seaway.tables")
 
 local SIGHUP = 1
+local SIGUSR1 = 10
 
 local admin = {}
 
@@ -97,11 +99,19 @@ function admin.forget()
     answer(200, identity())
 end
 
-function admin.reload()
-    if ffi.C.kill(tables.master, SIGHUP) ~= 0 then
+local function tell(signal)
+    if ffi.C.kill(tables.master, signal) ~= 0 then
         return answer(500, { error = "the master cannot be signalled" })
     end
     answer(202, identity())
+end
+
+function admin.reload()
+    tell(SIGHUP)
+end
+
+function admin.reopen()
+    tell(SIGUSR1)
 end
 
 return admin
