@@ -288,7 +288,7 @@ def test_three_servers_keep_three_copies_on_three_nodes() -> None:
     assert servers["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
 
 
-def test_logs_in_a_directory_are_for_both_containers_of_the_edge() -> None:
+def test_logs_in_a_directory_are_for_both_containers_of_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the component patches is there, and the setting that it makes is one."""
     (patch,) = kustomization("components/log-directory")["patches"]
     patched = yaml.safe_load(patch["patch"])
@@ -297,4 +297,6 @@ def test_logs_in_a_directory_are_for_both_containers_of_the_edge() -> None:
     assert [each["name"] for each in spec["containers"]] == [each["name"] for each in there["containers"]]
     assert not {each["name"] for each in spec["volumes"]} & {each["name"] for each in there["volumes"]}
     (mount,) = {each["volumeMounts"][0]["mountPath"] for each in spec["containers"]}
-    assert read_settings(RendererSettings, variables(spec["containers"][0])).log_directory == Path(mount)
+    settings = read_settings(RendererSettings, variables(spec["containers"][0]), monkeypatch)
+    assert isinstance(settings, RendererSettings)
+    assert settings.log_directory == Path(mount)
