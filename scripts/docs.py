@@ -133,6 +133,7 @@ _TITLES = {
     "affinity": "Clients that stay at their endpoint",
     "canary": "Canaries",
     "stream": "Connections",
+    "emergency": "A Service that stands by",
 }
 
 
@@ -146,7 +147,8 @@ def annotations_page() -> str:
 
 
 def _annotation(one: annotations.Annotation) -> str:
-    return f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
+    name = one.name if one.prefix == annotations.PREFIX else f"{one.prefix}{one.name}"
+    return f"| `{name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
 
 
 SETTINGS_HEAD = """\

@@ -16,6 +16,7 @@ SYSCTLS = (
     "vm/overcommit_memory",
 )
 PROGRAMS = ("containerd", "etcd", "kube", "cluster-dns", "runc")
+NAMESPACES = Path("/run/netns")  # those of pods have names of their own (CNI); others are somebody else's
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Traces:
         """The machine as it is."""
         return cls(
             processes=frozenset(_processes()),
-            mounts=frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()),
+            mounts=frozenset(_mounts()),
             links=frozenset(link["ifname"] for link in json.loads(_output("ip", "-json", "link"))),
             rules=frozenset(_rules("iptables-save") + _rules("ip6tables-save")),
             groups=frozenset(str(path) for path in Path("/sys/fs/cgroup").glob("**/seaway*")),
@@ -49,9 +50,19 @@ class Traces:
         return {kind: things for kind, things in came.items() if things}
 
 
+def _mounts() -> list[str]:
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if _could_be_theirs(Path(point))]
+
+
 def _files() -> list[str]:
     theirs = [path for path in Path(SHARED).glob("*") if path.name.startswith(PROGRAMS)]
-    return [str(path) for path in (*theirs, *(path for directory in DIRECTORIES for path in Path(directory).glob("*")))]
+    below = [path for directory in DIRECTORIES for path in Path(directory).glob("*") if _could_be_theirs(path)]
+    return [str(path) for path in (*theirs, *below)]
+
+
+def _could_be_theirs(path: Path) -> bool:
+    return path.parent != NAMESPACES or path.name.startswith("cni-")
 
 
 def _processes() -> list[str]:

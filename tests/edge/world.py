@@ -152,7 +152,7 @@ class EdgeWorld:
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
         self.nginx = nginx_of(settings.state)
-        self.wanted = Wanted("local", settings.ours, settings.options_ref, settings.entrances)
+        self.wanted = Wanted("local", settings.ours, settings.options_ref, settings.entrances, settings.switches)
         self.files = StreamFiles(settings.stream_files, lambda: self.wanted.entering.files)
         secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)

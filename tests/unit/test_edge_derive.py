@@ -14,8 +14,9 @@ from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, INDEXES
 from nginx_config_renderer.derive.paths import normalise
 from nginx_config_renderer.derive.policies import policies
-from nginx_config_renderer.model import Backend, BackendKey, Canary, Endpoint, HostRoutes, IngressKey, Route
+from nginx_config_renderer.model import Backend, BackendKey, Canary, Emergency, Endpoint, HostRoutes, IngressKey, Route
 from nginx_config_renderer.policy import Affinity, Policy, Special
+from nginx_config_renderer.wanted import NO_CONFIGMAP
 
 Raw = dict[str, Any]
 NGINX = ingress_class()
@@ -29,7 +30,7 @@ class Derived:
 
     def __init__(self, *objects: Raw, ours: Class | None = None) -> None:
         store = Store(*INDEXES)
-        hosts: Table[str, HostRoutes] = Table(store, BY_HOST, routes(ours or Class()))
+        hosts: Table[str, HostRoutes] = Table(store, BY_HOST, routes(ours or Class(), NO_CONFIGMAP))
         backends: Table[BackendKey, Backend] = Table(store, BY_BACKEND, endpoints(ours or Class()))
         changes = store.replace(BY_KIND[raw["apiVersion"], raw["kind"]].project(raw) for raw in objects)
         treated: Table[IngressKey, Special] = Table(store, BY_NAME, policies(ours or Class()))
@@ -335,7 +336,7 @@ def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str
 
 @pytest.mark.parametrize("annotation", [one for one in TABLE if one.default and one.field != ON], ids=lambda one: one.name)
 def test_what_is_said_to_hold_unless_given_does(annotation: Annotation) -> None:
-    defaults = {"policy": Policy(), "affinity": Affinity(), "canary": Canary(WEB)}
+    defaults = {"policy": Policy(), "affinity": Affinity(), "canary": Canary(WEB), "emergency": Emergency("standby")}
     assert annotation.read(annotation.default) == getattr(defaults[annotation.of], annotation.field)
 
 

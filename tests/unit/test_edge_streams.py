@@ -19,7 +19,7 @@ from nginx_config_renderer.configuration import configuration
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.entering import listeners_of
 from nginx_config_renderer.streams import TCP, UDP, Entrances, Listener
-from nginx_config_renderer.wanted import NO_OPTIONS, Wanted
+from nginx_config_renderer.wanted import NO_CONFIGMAP, Wanted
 
 PASSED = {PREFIX + "ssl-passthrough": "true"}
 ENTRANCES = Entrances(
@@ -49,7 +49,7 @@ history = st.lists(st.tuples(st.sampled_from(POOL), st.booleans()), max_size=25)
 
 
 def wanted(*objects: dict[str, Any], entrances: Entrances = ENTRANCES) -> Wanted:
-    made = Wanted("local", Class(), NO_OPTIONS, entrances)
+    made = Wanted("local", Class(), NO_CONFIGMAP, entrances)
     made.replace([message(raw, number) for number, raw in enumerate(objects, start=1)], ())
     return made
 

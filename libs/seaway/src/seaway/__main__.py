@@ -3,13 +3,16 @@
 import typer
 
 from common.runtime.logging import quiet
-from seaway.commands import show_events, state_app
+from seaway.commands import show_alerts, show_events, state_app
+from seaway.failover import failover_app
 from seaway.up_command import run_up
 
 app = typer.Typer(
     help="What a cloud would give a Kubernetes cluster, on your own machines.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(state_app, name="state")
+app.add_typer(failover_app, name="failover")
+app.command("alerts")(show_alerts)
 app.command("events")(show_events)
 app.command("up")(run_up)
 

@@ -1,4 +1,4 @@
-"""The commands that ask: `seaway state`, `seaway state get`, `seaway events`."""
+"""The commands that ask: `seaway state`, `seaway state get`, `seaway events`, `seaway alerts`."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ from common.bus.protocol import BusError
 from common.bus.settings import BusSettings
 from common.contracts.refs import Resource
 from common.contracts.state import ObjectApplied, ObjectDeleted
-from seaway import events, replica
+from seaway import alerts, events, replica
 from seaway.local import operator
 from seaway.view import COLUMNS, Format, document, dump, dump_change, dump_list, find, identity, named, row, table
 
@@ -22,6 +22,8 @@ Nats = Annotated[
 Nkey = Annotated[Path | None, typer.Option("--nkey", help="File with the nkey seed of the user, for --nats.")]
 TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="File with the authority of the bus, for --nats; turns TLS on.")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
+
+ALERT_COLUMNS = ("SINCE", "SEVERITY", "SERVICE", "ALERT", "WHAT")
 
 state_app = typer.Typer(help="What the bus knows of the cluster.", invoke_without_command=True)
 
@@ -94,6 +96,11 @@ def show_events(
     run(_events(bus_of(data, nats, nkey, tls_ca), watch=watch))
 
 
+def show_alerts(data: Data = None, nats: Nats = None, nkey: Nkey = None, tls_ca: TlsCa = None) -> None:
+    """Show what should be acted on now."""
+    run(_alerts(bus_of(data, nats, nkey, tls_ca)))
+
+
 async def _list(settings: BusSettings, resource: str, namespace: str, output: Format) -> None:
     async with replica.reach(settings) as bus:
         everything = await replica.snapshot(bus)
@@ -158,6 +165,13 @@ async def _events(settings: BusSettings, *, watch: bool) -> None:
     async with replica.reach(settings) as bus:
         async for said in events.facts(bus, watch=watch):
             typer.echo(said.line())
+
+
+async def _alerts(settings: BusSettings) -> None:
+    async with replica.reach(settings) as bus:
+        found = await alerts.firing(bus)
+    rows = [(alert.since, alert.severity, alert.service, alert.name, alert.summary) for alert in found]
+    typer.echo(table(rows, ALERT_COLUMNS))
 
 
 def _chosen(everything: list[replica.Seen], resource: str, namespace: str) -> list[replica.Seen]:

@@ -6,6 +6,7 @@ Each thing that is missing or taken is one sentence that names it and the mend (
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import pwd
 import shutil
@@ -131,6 +132,8 @@ def directories(options: Options, user: User | None) -> None:
         directory.mkdir(mode=mode, exist_ok=True)
         directory.chmod(mode)
     (home.edge / "nginx.conf").unlink(missing_ok=True)  # it may be for other ports; the renderer writes it anew
+    source = {"manifests": options.manifests, "kubeconfig": options.kubeconfig}
+    home.served.write_text(json.dumps({what: str(path) for what, path in source.items() if path is not None}))
     for old in home.run.iterdir():
         old.unlink()
     if options.vault is not None:

@@ -5,6 +5,7 @@ SEAWAY_DATA); for a Seaway in a cluster it is told the server and the user inste
 """
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,28 @@ class Home:
     def address(self) -> Path:
         """A file with the URL of the bus, while there is one."""
         return self.root / "bus.url"
+
+    @property
+    def served(self) -> Path:
+        """A file that says what is served: a folder of manifests, or the cluster of a kubeconfig."""
+        return self.root / "served.json"
+
+    def served_folder(self) -> Path | None:
+        """The folder of manifests that is served now, if it is one."""
+        return self._served("manifests")
+
+    def served_kubeconfig(self) -> Path | None:
+        """The kubeconfig of the cluster that is served now, if it is one."""
+        return self._served("kubeconfig")
+
+    def _served(self, what: str) -> Path | None:
+        if not self.address.is_file():
+            return None
+        try:
+            found = json.loads(self.served.read_text()).get(what)
+        except (OSError, ValueError):
+            return None
+        return Path(found) if found else None
 
     @property
     def keys(self) -> Path:

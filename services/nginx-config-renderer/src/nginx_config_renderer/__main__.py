@@ -10,6 +10,7 @@ from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.cluster import secrets_of
 from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.emergencies import Emergencies
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
@@ -40,7 +41,7 @@ async def compose(app: App[Settings]) -> None:
     if settings.log_directory is not None and settings.log_rotate:
         app.spawn("logs", LogFiles(settings.log_directory, settings.rotation, admin).run())
 
-    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref, settings.entrances)
+    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref, settings.entrances, settings.switches)
     applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
@@ -59,6 +60,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("configure", intake.configure(configurator))
     app.spawn("listen", intake.listen(configurator))
     app.spawn("keyring", keyring.run())
+    app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 

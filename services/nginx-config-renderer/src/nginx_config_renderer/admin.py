@@ -89,6 +89,11 @@ class Admin:
         data = await self._ask("GET", "counts")
         return Counts({key: float(number) for key, number in data["counts"]}, tuple(data["buckets"]), data["connections"])
 
+    async def answers(self, ingresses: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """How many answers each of these Ingresses has had, and how many of them were 5xx."""
+        data = await self._ask("POST", "answers", json.dumps(list(ingresses)).encode())
+        return {name: (int(answers), int(failures)) for name, answers, failures in data.get("answers", ())}
+
     async def forget(self, keys: Sequence[str]) -> None:
         """Makes nginx forget what it counted under these keys."""
         await self._ask("POST", "forget", json.dumps(list(keys)).encode())

@@ -1,4 +1,4 @@
-"""The annotations of ingress-nginx that are known here: one table, from which they are read and told to people.
+"""The annotations that are known here, most of them ingress-nginx's: one table, from which they are read and told to people.
 
 A value is parsed to a type before anything else sees it. A bad one is told, with the object, and stands for nothing: the route is served as
 if it were not there. An annotation that is not in the table is somebody else's.
@@ -11,10 +11,11 @@ from typing import Any, Final, Literal
 from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from nginx_config_renderer import values
-from nginx_config_renderer.model import Canary
+from nginx_config_renderer.model import Canary, Emergency
 from nginx_config_renderer.policy import Affinity, Policy
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
+OURS: Final = "seaway.dev/"
 _WEIGHT_TOTAL: Final = 100  # what ingress-nginx takes a smaller total for
 
 
@@ -25,11 +26,12 @@ class Annotation:
     """
 
     name: str
-    of: Literal["policy", "affinity", "canary", "stream"]
+    of: Literal["policy", "affinity", "canary", "stream", "emergency"]
     field: str
     read: Callable[[str], Any]
     default: str
     text: str
+    prefix: str = PREFIX
 
 
 def _policy(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
@@ -42,6 +44,10 @@ def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, t
 
 def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
     return Annotation(name, "canary", field, read, default, text)
+
+
+def _emergency(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "emergency", field, read, default, text, OURS)
 
 
 ON: Final = "on"  # the field that says whether there is an affinity, or a canary, at all
@@ -152,8 +158,27 @@ TABLE: Final = (
         "false",
         "Connections to this host by TLS go to the Service unopened. Needs `--ssl-passthrough`.",
     ),
+    _emergency(
+        "emergency-service",
+        ON,
+        values.service,
+        "",
+        "A Service of the same namespace, `name` or `name:port`, that stands by; `seaway failover on` sends it all requests.",
+    ),
+    _emergency(
+        "emergency-mode",
+        "auto",
+        values.one_of({"manual": False, "auto": True}),
+        "manual",
+        "`auto`: it also takes over by itself where no endpoint is ready, or too many requests fail.",
+    ),
+    _emergency(
+        "emergency-threshold", "threshold", values.whole(0, 100), "50", "How many of 100 requests fail (5xx) then; 0 is never."
+    ),
+    _emergency("emergency-window", "window", values.whole(5, 3600), "30", "Over how many seconds they are counted."),
+    _emergency("emergency-hold", "hold", values.whole(1, 86400), "60", "For how many seconds all must be well before it is over."),
 )
-_BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
+_BY_NAME: Final[Mapping[str, Annotation]] = {f"{annotation.prefix}{annotation.name}": annotation for annotation in TABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +187,13 @@ class Wishes:
 
     policy: Policy
     canary: Mapping[str, Any] | None
+    emergency: Emergency | None = None
     problems: tuple[Problem, ...] = ()
 
 
 def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     """What `ingress` asks for, where nobody asks for more than `usual`."""
-    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "canary": {}, "stream": {}}
+    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "canary": {}, "stream": {}, "emergency": {}}
     problems: list[Problem] = []
     for name, value in sorted(ingress.metadata.annotations.items()):
         known = _BY_NAME.get(name)
@@ -181,7 +207,24 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     policy = replace(usual, **given["policy"])
     if affinity.pop(ON, False):
         policy = replace(policy, affinity=replace(Affinity(), **affinity))
-    return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, tuple(problems))
+    emergency = _standby(given["emergency"])
+    return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, emergency, tuple(problems))
+
+
+def _standby(given: dict[str, Any]) -> Emergency | None:
+    named = given.pop(ON, None)
+    return Emergency(*named, **given) if named is not None else None
+
+
+def standby(ingress: Ingress) -> tuple[str, str] | None:
+    """The Service, and the port if one is named, that stands by for `ingress`; None without one, or with one that cannot be."""
+    value = ingress.metadata.annotations.get(f"{OURS}emergency-service")
+    if value is None:
+        return None
+    try:
+        return values.service(value.strip())
+    except ValueError:
+        return None
 
 
 def is_canary(ingress: Ingress) -> bool:

@@ -26,7 +26,7 @@ from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import PairKey
+from nginx_config_renderer.model import IngressKey, PairKey
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.streams import Listener
@@ -75,6 +75,10 @@ class Intake:
     def forget(self, key: PairKey) -> None:
         """Drops a key pair."""
         self._hand_on(self._wanted.forget(key))
+
+    def trip(self, key: IngressKey, reasons: Mapping[str, str]) -> None:
+        """Takes what this edge found out about an Ingress with a stand-by Service."""
+        self._hand_on(self._wanted.trip(key, reasons))
 
     def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> None:
         """Takes what became of the operator's ConfigMap."""

@@ -40,6 +40,22 @@ class IngressKey:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """The stand-by Service of an Ingress; without a `port`, with the ports of the Ingress's own backends.
+
+    If `auto` it takes over where a backend has no ready endpoint, and where at least `threshold` percent of the requests of `window`
+    seconds fail (0: never for that). What has recovered gets its requests back after `hold` seconds.
+    """
+
+    service: str
+    port: str = ""
+    auto: bool = False
+    threshold: int = 50
+    window: int = 30
+    hold: int = 60
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Canary:
     """A backend beside the main one of a route, and which requests go to it: those that a header or a cookie sends there, else a share.

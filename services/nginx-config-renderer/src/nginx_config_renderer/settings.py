@@ -72,6 +72,11 @@ class Settings(ServiceSettings):
         pattern=rf"^{_NAME}$",
         description="Namespace and name of the ConfigMap with the settings of the edge; see docs/settings.md.",
     )
+    failover_configmap: str = Field(
+        "seaway-edge/failover",
+        pattern=rf"^{_NAME}$",
+        description="Namespace and name of the ConfigMap that says which Ingresses are switched to their stand-by Service.",
+    )
     controller: str = Field("k8s.io/ingress-nginx", description="IngressClasses with this spec.controller are ours.")
     workers: int = Field(0, ge=0, le=1024, description="Worker processes of nginx; 0 is one a processor.")
     worker_connections: int = Field(16384, ge=64, description="Connections that a worker may have, to clients and to backends.")
@@ -172,9 +177,14 @@ class Settings(ServiceSettings):
         )
 
     @property
+    def switches(self) -> ObjectRef:
+        """The ConfigMap with the switches of operators."""
+        return _configmap(self.failover_configmap)
+
+    @property
     def configmaps(self) -> tuple[ObjectRef, ...]:
         """Every ConfigMap that is read."""
-        return tuple(sorted({self.options_ref, *self.entrances.refs}))
+        return tuple(sorted({self.options_ref, self.switches, *self.entrances.refs}))
 
     @property
     def stream_files(self) -> Path:

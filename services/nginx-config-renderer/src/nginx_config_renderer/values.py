@@ -11,6 +11,7 @@ from nginx_config_renderer.policy import Balance, Condition, Scheme
 
 T = TypeVar("T")
 
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)  # RFC 9110 §5.6.2
@@ -47,6 +48,14 @@ _VARIABLES: Final = {
 _VARIABLE: Final = re.compile(r"\$\{?([a-z0-9_]{1,100})\}?", re.ASCII)
 _PARTS: Final = re.compile(r"\$\{[a-z0-9_]+\}|\$[a-z0-9_]+|[^$]+", re.ASCII)
 _OF_REQUEST: Final = ("http_", "cookie_", "arg_")
+
+
+def service(value: str) -> tuple[str, str]:
+    """`name` or `name:port`: a Service, and its port if one is given."""
+    name, colon, port = value.partition(":")
+    if not _LABEL.fullmatch(name) or (colon and not _LABEL.fullmatch(port)):
+        raise ValueError("write the name of a Service of the same namespace, such as standby or standby:8080")
+    return name, port
 
 
 def boolean(value: str) -> bool:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service
+from common.contracts.objects.meta import Metadata
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
 from common.replica import Comparison, Replica, StoredMessage
@@ -16,13 +17,14 @@ from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.emergency import Standing, Tripped, standings
 from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import PairKey
+from nginx_config_renderer.model import IngressKey, PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry, policy_entry
@@ -40,8 +42,8 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
 )
 NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
-NO_OPTIONS: Final = ObjectRef(ConfigMap.resource, "", "")
-_LOCAL: Final = (KeyPair, Usual)  # objects that no message carries
+NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
+_LOCAL: Final = (KeyPair, Tripped, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
@@ -77,17 +79,25 @@ class Part(Generic[K, V]):
 class Wanted:
     """The wanted entries of one cluster, for one class of Ingresses."""
 
-    def __init__(self, cluster: str, ours: Class, options: ObjectRef = NO_OPTIONS, entrances: Entrances = NO_ENTRANCES) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        ours: Class,
+        options: ObjectRef = NO_CONFIGMAP,
+        entrances: Entrances = NO_ENTRANCES,
+        switches: ObjectRef = NO_CONFIGMAP,
+    ) -> None:
         self._ours = ours
         self._options = options
         self._store = Store(*INDEXES)
         self._replica = Replica(cluster, self._store, partial={ConfigMap.resource})
         self._refused: tuple[Problem, ...] = ()
-        self._hosts = Table(self._store, BY_HOST, routes(ours))
+        self._hosts = Table(self._store, BY_HOST, routes(ours, switches))
         self._backends = Table(self._store, BY_BACKEND, endpoints(ours))
         self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
         self._pairs = Table(self._store, BY_SECRET, pairs(ours))
         self._needs = Table(self._store, BY_SECRET, needs(ours))
+        self._standings = Table(self._store, BY_NAME, standings(ours, switches))
         self._parts: tuple[Part[Any, Any], ...] = (
             Part(HOSTS, self._hosts, host_key, host_entry),
             Part(BACKENDS, self._backends, str, backend_entry),
@@ -109,6 +119,11 @@ class Wanted:
         return self._needs.values
 
     @property
+    def standings(self) -> Mapping[IngressKey, Standing]:
+        """How it stands with the Ingresses that have a stand-by Service."""
+        return self._standings.values
+
+    @property
     def ingresses(self) -> tuple[Ingress, ...]:
         """The Ingresses that are ours, sorted by name."""
         return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
@@ -127,7 +142,8 @@ class Wanted:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
         of_tables = (problem for part in self._parts for problem in part.table.problems)
-        return tuple(sorted({*of_tables, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
+        standing = self._standings.problems
+        return tuple(sorted({*of_tables, *standing, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -143,7 +159,7 @@ class Wanted:
     @property
     def awaited(self) -> tuple[Resource, ...]:
         """The followed resources that the watcher has not yet said to be complete; empty when all are."""
-        return tuple(resource for resource in FOLLOWED if resource not in self._replica.markers)
+        return tuple(resource for resource in (*FOLLOWED, ConfigMap.resource) if resource not in self._replica.markers)
 
     @property
     def options(self) -> ConfigMap | None:
@@ -158,7 +174,7 @@ class Wanted:
     @property
     def streams_known(self) -> bool:
         """Whether it is known which ports and hosts there are, beside HTTP."""
-        return ConfigMap.resource in self._replica.markers and not self.awaited
+        return not self.awaited
 
     def accept(self, usual: Policy | None, refused: tuple[Problem, ...]) -> News:
         """Takes what became of the ConfigMap: the policy of everybody, unless that stays as it is, and what is wrong."""
@@ -197,6 +213,14 @@ class Wanted:
         hosts = {host for key in unread for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
         return frozenset({*((PAIRS, str(key)) for key in unread), *((CERTIFICATES, host_key(host)) for host in hosts)})
 
+    def trip(self, key: IngressKey, reasons: Mapping[str, str]) -> News:
+        """Takes what this edge found out about an Ingress: backend → why it gets no requests."""
+        ref = ObjectRef(Tripped.resource, key.namespace, key.name)
+        metadata = Metadata(namespace=key.namespace, name=key.name)
+        tripped = Tripped(metadata=metadata, reasons=dict(reasons)) if reasons else None
+        change = self._store.apply(tripped) if tripped is not None else self._store.delete(ref)
+        return self._take((change,) if change is not None else ())
+
     def forget(self, key: PairKey) -> News:
         """Drops a key pair."""
         change = self._store.delete(ObjectRef(KeyPair.resource, key.namespace, key.name))
@@ -223,4 +247,5 @@ class Wanted:
         ingresses = any(change.ref.resource in _INGRESSES for change in changes)
         options = any(change.ref == self._options for change in changes)
         needs = bool(self._needs.update(changes).values)
+        problems |= self._standings.update(changes).problems
         return News(frozenset(new), problems or entered.problems, needs, ingresses, options, entered, comparisons)

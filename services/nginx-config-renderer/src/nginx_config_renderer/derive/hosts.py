@@ -1,11 +1,13 @@
 """Hosts: the routes that each host must have.
 
 The routes of a host are a function of the Ingresses that name it, and of their classes. A path that two Ingresses claim belongs to the
-older one (creation time, then namespace and name), and the other is told who holds it. A canary adds a backend to the routes of others, and
+older one (creation time, then namespace and name), and the other is told who holds it. Where the stand-by of an Ingress takes over, its
+routes lead there, and canaries get nothing. A canary adds a backend to the routes of others, and
 has none of its own. A host whose claims are all bad has no routes, and its requests are not for whoever takes any host.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 from common.contracts.objects import Ingress
@@ -14,7 +16,8 @@ from common.contracts.refs import ObjectRef
 from common.store import Derived, Reads
 from nginx_config_renderer.annotations import Wishes, wishes
 from nginx_config_renderer.derive.classes import Class, belongs
-from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST
+from nginx_config_renderer.derive.emergency import diverted
+from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST, standby_key
 from nginx_config_renderer.derive.paths import Claim, claims, is_host
 from nginx_config_renderer.derive.usual import usual
 from nginx_config_renderer.model import Canary, HostRoutes, IngressKey, Route
@@ -24,7 +27,7 @@ Held: TypeAlias = dict[tuple[bool, str], Claim]
 Canaries: TypeAlias = dict[tuple[bool, str], tuple[Canary, ...]]
 
 
-def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
+def routes(ours: Class, switches: ObjectRef) -> Callable[[Reads, str], Derived[HostRoutes]]:
     """The derivation for one class of Ingresses."""
 
     def derive(view: Reads, host: str) -> Derived[HostRoutes]:
@@ -38,7 +41,8 @@ def routes(ours: Class) -> Callable[[Reads, str], Derived[HostRoutes]]:
         if not mine or not is_host(host):
             return Derived(None, tuple(problems))
         made = {at: _route(claim, asked[claim.ingress.ref], everybody, canaries) for at, claim in held.items()}
-        chosen = sorted((path, exact, route) for (exact, path), route in made.items())
+        led = {at: _led(view, switches, claim.ingress, asked[claim.ingress.ref], made[at]) for at, claim in held.items()}
+        chosen = sorted((path, exact, route) for (exact, path), route in led.items())
         value = HostRoutes(
             exact=tuple((path, route) for path, exact, route in chosen if exact),
             prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
@@ -124,6 +128,14 @@ def _canaries(
 def _route(claim: Claim, asked: Wishes, everybody: Policy, canaries: Canaries) -> Route:
     special = asked.policy != everybody
     return Route(claim.backend, key_of(claim.ingress), canaries.get((claim.exact, claim.path), ()), special=special)
+
+
+def _led(view: Reads, switches: ObjectRef, ingress: Ingress, asked: Wishes, route: Route) -> Route:
+    """The route, or the one to the stand-by where that takes over."""
+    emergency = asked.emergency
+    if emergency is None or diverted(view, switches, ingress, emergency, route.backend) is None:
+        return route
+    return replace(route, backend=standby_key(route.backend, emergency.service, emergency.port), canaries=())
 
 
 def _has_tls(view: Reads, ours: Class, host: str) -> bool:

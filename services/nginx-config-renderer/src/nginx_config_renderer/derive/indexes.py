@@ -7,7 +7,7 @@ from typing import Final
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
-from nginx_config_renderer.annotations import passes
+from nginx_config_renderer.annotations import passes, standby
 from nginx_config_renderer.model import BackendKey, IngressKey, PairKey
 from nginx_config_renderer.streams import PROTOCOLS, EntryKey
 
@@ -40,7 +40,21 @@ def hosts(ingress: Ingress) -> Iterator[str]:
 
 
 def backends(ingress: Ingress) -> Iterator[BackendKey]:
-    """The Service ports that `ingress` sends requests to."""
+    """The Service ports that `ingress` sends requests to, and those that stand by for them."""
+    named = standby(ingress)
+    for key in own_backends(ingress):
+        yield key
+        if named is not None:
+            yield standby_key(key, *named)
+
+
+def standby_key(backend: BackendKey, service: str, port: str) -> BackendKey:
+    """What stands by for `backend`."""
+    return BackendKey(backend.namespace, service, port or backend.port)
+
+
+def own_backends(ingress: Ingress) -> Iterator[BackendKey]:
+    """The Service ports that the rules of `ingress` name."""
     named = [ingress.spec.default_backend] if ingress.spec.default_backend else []
     named += [path.backend for rule in ingress.spec.rules if rule.http for path in rule.http.paths]
     for backend in named:
@@ -82,6 +96,12 @@ def entries(found: ConfigMap) -> Iterator[EntryKey]:
             yield EntryKey(protocol, found.metadata.namespace, found.metadata.name, key)
 
 
+def switches(found: ConfigMap) -> Iterator[tuple[str, str, str]]:
+    """The keys of a ConfigMap, as switches of Ingresses: which ConfigMap it is, only the settings know."""
+    for key in found.data:
+        yield found.metadata.namespace, found.metadata.name, key
+
+
 BY_NAME: Final = Index(Ingress, lambda ingress: (IngressKey(ingress.metadata.namespace, ingress.metadata.name),))
 BY_HOST: Final = Index(Ingress, hosts)
 BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
@@ -89,6 +109,7 @@ BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
 BY_SERVICE: Final = Index(EndpointSlice, services)
 BY_ENTRY: Final = Index(ConfigMap, entries)
+BY_SWITCH: Final = Index(ConfigMap, switches)
 BY_PASSED_HOST: Final = Index(Ingress, lambda ingress: hosts(ingress) if passes(ingress) else ())
 CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
-INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, BY_ENTRY, BY_PASSED_HOST, CLASSES)
+INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, BY_ENTRY, BY_SWITCH, BY_PASSED_HOST, CLASSES)

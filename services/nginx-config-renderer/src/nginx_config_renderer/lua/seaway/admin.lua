@@ -6,6 +6,7 @@
 --                    200, with "refused": [[table, key, reason], ...] if some do not fit; 409 if this is another
 --                    instance or revision
 --     GET  /counts   what was counted of requests, as [[key, number], ...], and the connections there are
+--     POST /answers  [ingress, ...]: how many answers each has had, and how many of them were 5xx
 --     POST /forget   [key, ...]: these are counted no more
 --     POST /reload   makes the master read its configuration again; the answer does not say that it was good
 --     POST /reopen   makes all processes open their logs anew
@@ -88,6 +89,18 @@ function admin.counts()
         connections[state] = tonumber(ngx.var["connections_" .. state])
     end
     answer(200, { counts = counts.all(), buckets = counts.buckets, connections = connections })
+end
+
+function admin.answers()
+    local ingresses = cjson.decode(body())
+    if type(ingresses) ~= "table" then
+        return answer(400, { error = "the body is no list of Ingresses" })
+    end
+    local rows = {}
+    for index, ingress in ipairs(ingresses) do
+        rows[index] = { ingress, counts.answers(tostring(ingress)) }
+    end
+    answer(200, { answers = #rows > 0 and rows or nil }) -- an empty table would be written as an object
 end
 
 function admin.forget()

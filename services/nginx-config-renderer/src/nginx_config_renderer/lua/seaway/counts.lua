@@ -105,6 +105,15 @@ function counts.all()
     return rows
 end
 
+-- How many answers an Ingress has had, and how many of them said that it failed. A moment old: workers add theirs each second.
+function counts.answers(ingress)
+    local all = 0
+    for class = 1, 9 do
+        all = all + (shared:get(ingress .. " " .. CLASSES[class]) or 0)
+    end
+    return all, shared:get(ingress .. " " .. CLASSES[5]) or 0
+end
+
 function counts.forget(keys)
     for _, key in ipairs(keys) do
         shared:delete(key)
