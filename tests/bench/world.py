@@ -29,6 +29,8 @@ TRIPLES: Final = 2  # disjoint sets of three addresses, between which a site is 
 SERVICES: Final = Resource("", "services")
 SLICES: Final = Resource("discovery.k8s.io", "endpointslices")
 INGRESSES: Final = Resource("networking.k8s.io", "ingresses")
+NAMESPACES: Final = Resource("", "namespaces")
+CONFIGMAPS: Final = Resource("", "configmaps")
 CLASSES: Final = Resource("networking.k8s.io", "ingressclasses")
 
 _WRITERS: Final = 4  # objects that are made at a time
@@ -104,9 +106,12 @@ class World:
 
         return (lambda answer: answer.status == 200 and answer.body in addresses), move
 
-    async def create_class(self) -> None:
-        """Makes the IngressClass."""
+    async def prepare(self) -> None:
+        """Makes the IngressClass, and the settings of our edge: like its peers it logs no requests."""
         await self._kube.create(CLASSES, {"metadata": {"name": CLASS}, "spec": {"controller": CONTROLLER}})
+        await self._kube.create(NAMESPACES, {"metadata": {"name": "seaway-edge"}})
+        settings = {"metadata": {"name": "nginx-config"}, "data": {"disable-access-log": "true"}}
+        await self._kube.create(CONFIGMAPS, settings, namespace="seaway-edge")
 
     def _addresses(self, triple: int) -> tuple[str, ...]:
         return self.addresses[3 * triple : 3 * triple + 3]
@@ -159,7 +164,7 @@ async def world(sites: int) -> AsyncIterator[World]:
         KubeSession.from_kubeconfig(str(api.kubeconfig), agent="seaway-bench") as kube,
     ):
         made = World(api, kube, backends.addresses)
-        await made.create_class()
+        await made.prepare()
         await made.grow(sites)
         yield made
 
