@@ -132,6 +132,16 @@ async def test_a_deleted_application_is_not_found(seaway: Installed, namespace: 
     await wait_until(lambda: ask(seaway.address, host)[0] == 404)
 
 
+async def test_requests_are_logged_where_the_cluster_collects_logs(seaway: Installed, host: str) -> None:
+    assert ask(seaway.address, host)[0] == 404
+
+    def logged() -> bool:
+        said = seaway.cluster.kubectl("-n", "seaway-edge", "logs", "daemonset/nginx-config-renderer", "-c", "nginx", "--tail=500")
+        return any('"GET / HTTP/1.1" 404 ' in line for line in said.splitlines())
+
+    await wait_until(logged)
+
+
 async def test_the_edge_serves_while_the_bus_is_lost_and_hears_of_news_when_it_is_back(
     seaway: Installed, namespace: str, host: str
 ) -> None:
