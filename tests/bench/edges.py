@@ -40,17 +40,18 @@ http {
 """
 _SITE: Final = """
     upstream {site} {{ {servers} keepalive 320; keepalive_requests 1000000000; }}
-    server {{ listen 127.0.0.1:{port}; server_name {host}; location / {{ proxy_pass http://{site}; }} }}
+    server {{ listen 127.0.0.1:{port}; {also} server_name {host}; location / {{ proxy_pass http://{site}; }} }}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """A proxy that serves the sites of a world on a port of the loopback address. `pid` is its first process."""
+    """A proxy that serves the sites of a world on a port of the loopback address. `pid` is its first process; `tls_port` 0 is none."""
 
     name: str
     port: int
     pid: int = 0
+    tls_port: int = 0
 
 
 @asynccontextmanager
@@ -77,14 +78,15 @@ async def traefik(world: World, *, fastest: bool = False) -> AsyncIterator[Edge]
 
 
 @asynccontextmanager
-async def bare_nginx(world: World) -> AsyncIterator[Edge]:
-    """The limit: nginx with one worker and the sites written into its configuration."""
+async def bare_nginx(world: World, tls: tuple[int, str] | None = None) -> AsyncIterator[Edge]:
+    """The limit: nginx with one worker and the sites written into its configuration. `tls` is a port and what is to be said about TLS."""
     binary = program("nginx", "apt-get install nginx")
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="seaway-bench-nginx-") as directory:
         servers = "".join(f"server {address}:{PORT}; " for address in world.addresses[:3])
-        sites = "".join(_SITE.format(site=site, servers=servers, port=port, host=host(site)) for site in world.sites)
-        (Path(directory) / "nginx.conf").write_text(_NGINX % sites)
+        also = f"listen 127.0.0.1:{tls[0]} ssl;" if tls is not None else ""
+        sites = "".join(_SITE.format(site=site, servers=servers, port=port, host=host(site), also=also) for site in world.sites)
+        (Path(directory) / "nginx.conf").write_text(_NGINX % (sites + (tls[1] if tls is not None else "")))
         # If this process dies, the worker must die too; the kernel ends a process namespace with its first process.
         own = ["unshare", "--pid", "--fork", "--kill-child"]
         command = [*own, binary, "-p", directory, "-c", "nginx.conf", "-e", "stderr"]
@@ -97,12 +99,12 @@ async def bare_nginx(world: World) -> AsyncIterator[Edge]:
 async def seaway(world: World) -> AsyncIterator[Edge]:
     """Seaway on this machine, as `seaway up` runs it, with one worker of nginx."""
     binary = program("seaway", "make setup")
-    port = free_port()
+    port, tls_port = free_port(), free_port()
     with passable_directory("seaway-bench-seaway-") as directory:
         whence = [f"--kubeconfig={world.kubeconfig}", f"--class={CLASS}", f"--controller={CONTROLLER}"]
-        where = [f"--http={port}", f"--https={free_port()}", f"--data={directory}/data", "--workers=1"]
+        where = [f"--http={port}", f"--https={tls_port}", f"--data={directory}/data", "--workers=1"]
         command = [binary, "up", *whence, *where]
-        async with _running(Edge("Seaway", port), command, Path(directory), world, end=signal.SIGTERM) as edge:
+        async with _running(Edge("Seaway", port, tls_port=tls_port), command, Path(directory), world, end=signal.SIGTERM) as edge:
             yield edge
 
 

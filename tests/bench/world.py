@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from common.contracts.refs import ObjectRef, Resource
 from common.kube.session import KubeSession
+from common.testing.authority import Issued
 from common.testing.kubernetes import BackendNamespace, KubeApi, backend_namespace, kube_api
 from common.testing.kubernetes.child import Child
+from common.testing.objects import tls_secret
 from common.testing.waiting import wait_until
 from tests.bench.effort import program
 from tests.bench.visitor import Answer
@@ -29,6 +31,7 @@ TRIPLES: Final = 2  # disjoint sets of three addresses, between which a site is 
 SERVICES: Final = Resource("", "services")
 SLICES: Final = Resource("discovery.k8s.io", "endpointslices")
 INGRESSES: Final = Resource("networking.k8s.io", "ingresses")
+SECRETS: Final = Resource("", "secrets")
 NAMESPACES: Final = Resource("", "namespaces")
 CONFIGMAPS: Final = Resource("", "configmaps")
 CLASSES: Final = Resource("networking.k8s.io", "ingressclasses")
@@ -87,6 +90,17 @@ class World:
     async def add_ingress(self, site: str) -> None:
         """Makes the Ingress."""
         await self._kube.create(INGRESSES, ingress(site), namespace=NAMESPACE)
+
+    async def secure(self, site: str, issued: Issued) -> None:
+        """Gives a site a certificate, and leaves HTTP to it too."""
+        secret = tls_secret(site, issued)
+        await self._kube.create(SECRETS, secret, namespace=NAMESPACE)
+        ref = ObjectRef(INGRESSES, NAMESPACE, site)
+        more = {
+            "metadata": {"annotations": {"nginx.ingress.kubernetes.io/ssl-redirect": "false"}},
+            "spec": {"tls": [{"hosts": [host(site)], "secretName": site}]},
+        }
+        await self._kube.patch(ref, more, manager="bench", kind="merge")
 
     async def remove(self, site: str) -> None:
         """Deletes the three objects of a site."""

@@ -20,7 +20,7 @@ import structlog
 
 from common.backoff import Backoff
 from nginx_config_renderer import metrics
-from nginx_config_renderer.admin import Admin, AdminError
+from nginx_config_renderer.admin import Absent, Admin, AdminError
 from nginx_config_renderer.rotation import LOGS, LogFile, Rotation, Step, is_log, rotated_at, steps
 
 EVERY: Final = 1.0
@@ -65,8 +65,9 @@ class LogFiles:
         for step in steps(files, begun, now, self._rotation):
             await self._do(step)
         if self._untold:
-            await self._admin.reopen()
-            self._untold = False
+            with contextlib.suppress(Absent):  # one that starts opens new ones by itself
+                await self._admin.reopen()
+                self._untold = False
 
     def _files(self, now: dt.datetime) -> list[LogFile]:
         found = []
