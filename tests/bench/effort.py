@@ -23,13 +23,39 @@ class Effort:
     objects: int  # in the API server whose replica is made
     hosts: int  # ingresses of the large cluster
     at_once: int  # ... that are made at once beside them
+    endpoint_changes: int  # over which memory must stay as it is
+    certificate_changes: int  # likewise
     joins: int  # followers that join, one after another
 
 
 FULL = Effort(
-    sites=100, many_sites=1000, changes=120, routes=60, runs=5, seconds=4, objects=10_000, hosts=10_000, at_once=1000, joins=5
+    sites=100,
+    many_sites=1000,
+    changes=120,
+    routes=60,
+    runs=5,
+    seconds=4,
+    objects=10_000,
+    hosts=10_000,
+    at_once=1000,
+    endpoint_changes=100_000,
+    certificate_changes=1000,
+    joins=5,
 )
-TINY = Effort(sites=2, many_sites=3, changes=2, routes=1, runs=1, seconds=1, objects=20, hosts=5, at_once=2, joins=1)
+TINY = Effort(
+    sites=2,
+    many_sites=3,
+    changes=2,
+    routes=1,
+    runs=1,
+    seconds=1,
+    objects=20,
+    hosts=5,
+    at_once=2,
+    endpoint_changes=100,
+    certificate_changes=20,
+    joins=1,
+)
 
 
 def program(name: str, package: str) -> str:
