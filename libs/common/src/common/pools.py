@@ -90,8 +90,12 @@ class Pool:
         return (everywhere or there) and meant
 
     def avoids(self, address: Address) -> bool:
-        """Whether `address` is never chosen by itself, since some devices drop what is for .0 and .255."""
-        return self.avoid_buggy and address.version == 4 and int(address) & 0xFF in {0, 0xFF}
+        """Whether `address` is given to nobody who does not name it: some devices drop what is for .0 and .255, and routers answer to the
+        first address of an IPv6 network themselves (RFC 4291 §2.6.1).
+        """
+        if address.version == 6:
+            return int(address) & (2**64 - 1) == 0
+        return self.avoid_buggy and int(address) & 0xFF in {0, 0xFF}
 
 
 @dataclass(frozen=True)
