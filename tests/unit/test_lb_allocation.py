@@ -304,7 +304,7 @@ def check(claims: dict[ServiceName, Claim], given: Allocation) -> None:
         assert all((granted.address, name) in reserved for granted in has)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(history(), st.randoms(use_true_random=False))
 def test_nothing_is_used_twice_nothing_moves_without_cause_and_order_does_not_matter(
     steps: list[tuple[int, dict[ServiceName, Claim | None], bool]], random: object

@@ -11,7 +11,7 @@ It promises that
 - the same input gives the same output, in whatever order it comes.
 
 A *reservation* says who has an address, or had it and since when not any more. It outlives the Service, and a status that was lost. Those
-who have an address come first, then those who name one, then those whose address waits for them, then everybody else, the older Service
+who have an address come first, then those whose address waits for them, then those who name one, then everybody else, the older Service
 first. Free addresses are searched from where the last search ended, so a pool of any size costs what is in use of it.
 
 Services may share an address if they have the same key, no port in common, and are of one namespace, unless the pool permits more. If one
@@ -80,9 +80,8 @@ def allocate(
     problems: list[Problem] = []
     book.keep(seniors)
     for claim in seniors:
-        problems += _heed(book, claim)
-    for claim in seniors:
         _return(book, claim)
+    problems += _heed_all(book, seniors)
     for claim in seniors:
         problems += _complete(book, claim)
     assignments = {claim.service: book.granted(claim) for claim in seniors}
@@ -98,6 +97,7 @@ class _Book:
     def __init__(self, pools: Pools | None, before: list[Reservation], now: int, taken: frozenset[Address]) -> None:
         self.pools = pools
         self.now = now
+        self.given = 0  # how often something was given
         self._taken = taken
         self._before = before
         self._users: dict[Address, list[Claim]] = {}
@@ -106,7 +106,6 @@ class _Book:
         self._shared: dict[str, set[Address]] = {}
         self._awaited: dict[Address, set[ServiceName]] = {}  # for whom an address is kept that nobody has
         self._of: dict[ServiceName, list[Reservation]] = {}
-        self._left: set[tuple[Address, ServiceName]] = set()
         self._cursors: dict[Range, int] = {}
         for one in before:
             kept = self.until(one) > now
@@ -130,7 +129,7 @@ class _Book:
         for rank, claim in enumerate(seniors):
             for address, record in self._candidates(claim, recorded):
                 other_key = record is not None and record.sharing != claim.sharing
-                order = (claim.showed(address) is None, other_key, rank, address.version, int(address))
+                order = (other_key, claim.showed(address) is None, rank, address.version, int(address))
                 rounds[record is None].append((order, claim, address))
         for pairs in rounds:
             for _, claim, address in sorted(pairs, key=lambda pair: pair[0]):
@@ -195,11 +194,11 @@ class _Book:
 
     def give(self, claim: Claim, address: Address) -> None:
         """Gives what nothing stands against. What `claim` had of that family it has no more."""
+        self.given += 1
         old = self.has(claim, address.version)
         if old is not None:
             self._users[old].remove(claim)
             self._ports[old] = {port: owner for port, owner in self._ports[old].items() if owner != claim.service}
-            self._left.add((old, claim.service))
             self._awaited.setdefault(old, set()).add(claim.service)
         self._add(claim, address)
         self._ports.setdefault(address, {}).update(dict.fromkeys(claim.ports, claim.service))
@@ -241,16 +240,9 @@ class _Book:
         ]
         now = {(one.address, one.service) for one in having}
         had = [one for one in self._before if (one.address, one.service) not in now]
-        shown = {(shown.address, claim.service): claim for claim in seniors for shown in claim.shown}
-        known = {(one.address, one.service) for one in self._before}
-        unrecorded = (
-            Reservation(address, service, claim.sharing)
-            for (address, service), claim in shown.items()
-            if (address, service) in self._left and (address, service) not in known
-        )
         gone = [
             Reservation(one.address, one.service, one.sharing, one.released or self.now)
-            for one in (*had, *unrecorded)
+            for one in had
             if self.until(one) > self.now
         ]
         yield from sorted((*having, *gone), key=lambda one: one.order)
@@ -285,10 +277,19 @@ class _Book:
         return f", until {dt.datetime.fromtimestamp(max(ends), dt.UTC):%Y-%m-%dT%H:%M:%SZ}" if ends and self.pools else ""
 
 
+def _heed_all(book: _Book, seniors: list[Claim]) -> list[Problem]:
+    """Gives Services what they name. One may have to wait for another with which it shares, so they are asked until nothing changes."""
+    asking = [claim for claim in seniors if claim.requested]
+    while book.pools is not None:
+        given = book.given
+        problems = [problem for claim in asking for problem in _heed(book, claim)]
+        if book.given == given:
+            return problems
+    return []
+
+
 def _heed(book: _Book, claim: Claim) -> Iterator[Problem]:
     """Gives `claim` the addresses that it names, and leaves it what it has where that cannot be."""
-    if book.pools is None:
-        return
     for address in claim.requested:
         if book.has(claim, address.version) == address:
             continue
