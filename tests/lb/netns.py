@@ -34,11 +34,11 @@ class Namespace:
     async def socket(self, family: int) -> socket.socket:
         """A TCP socket in it."""
         made = await asyncio.get_running_loop().run_in_executor(self._thread, socket.socket, family)
-        made.setblocking(False)
+        made.setblocking(False)  # noqa: FBT003
         return made
 
     def ip(self, *lines: str) -> None:
-        """Runs lines of ip(8) in it."""
+        """Changes what is in it, by lines of the program ip."""
         subprocess.run(["ip", "-netns", self.name, "-batch", "-"], input="\n".join(lines), text=True, check=True, timeout=30)
 
     def close(self) -> None:

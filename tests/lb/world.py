@@ -22,13 +22,14 @@ from typing import Any
 from common.process import Child
 from common.testing import wait_until
 from haproxy_lb.apply import Applier
+from haproxy_lb.configure import Configuration
 from haproxy_lb.files import Files
 from haproxy_lb.frame import Frame
 from haproxy_lb.kernel import Kernel
 from haproxy_lb.leaving import Leaving
-from haproxy_lb.model import Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
-from haproxy_lb.runtime import Runtime
-from haproxy_lb.slots import Kind
+from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
+from haproxy_lb.runtime import Lost, Runtime
+from haproxy_lb.slots import Kind, Slot
 from tests.lb.netns import Namespace, namespaces
 
 HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "/usr/sbin/haproxy"
@@ -150,11 +151,14 @@ class Balancer:
         self.files = Files(directory, frame, program)
         self.haproxy = Child("haproxy", self._command(program), prepare=lambda: None)
         self.leaving = Leaving(linger=0.2, deadline=3600)
-        self.applier = self.make_applier()
+        self.applier = self.new_applier()
         self.wanted = Wanted()
+        self.running: asyncio.Task[None]
 
-    def make_applier(self) -> Applier:
-        return Applier(self.runtime, self.directory / "master.sock", self.kernel, self.files, self.leaving)
+    def new_applier(self) -> Applier:
+        """One that knows nothing yet, as after a restart of the service."""
+        configuration = Configuration(self.files, self.runtime, self.directory / "master.sock")
+        return Applier(self.runtime, self.kernel, configuration, self.leaving)
 
     def _command(self, program: tuple[str, ...]) -> list[str]:
         socket_of_master = f"{self.frame.run}/master.sock,mode,600"
@@ -172,20 +176,50 @@ class Balancer:
         self.want(*services)
         await self.settle()
 
+    def held(self, slot: str) -> list[str]:
+        """The servers that a slot is known to have."""
+        assert self.applier._live is not None
+        return sorted(self.applier._live.held.slots[Slot(slot)])
+
+    async def whole(self) -> tuple[Any, Any, Any]:
+        """All that HAProxy and the kernel hold now, read by somebody else."""
+        other = Runtime(self.directory / "admin.sock", self.frame.tables)
+        try:
+            held = await other.held()
+        except Lost:
+            return None, None, None
+        finally:
+            other.close()
+        servers = {slot: {name: (one.number, one.admin) for name, one in given.items()} for slot, given in held.slots.items()}
+        return held.tables, servers, await self.kernel.held()
+
+    @asynccontextmanager
+    async def another_applier(self) -> AsyncIterator[Applier]:
+        """The service was restarted: an applier that knows nothing."""
+        self.running.cancel()
+        self.runtime.close()
+        other = self.new_applier()
+        task = asyncio.create_task(other.run())
+        try:
+            yield other
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
     async def settle(self) -> None:
         await wait_until(lambda: self.applier.settled, within=SOON * 2, every=0.002)
 
     @property
     def worker(self) -> int:
         """The process that serves."""
-        process = self.applier._process
-        assert process is not None
-        return process.pid
+        assert self.applier._live is not None
+        return self.applier._live.process.pid
 
 
 def service(
     endpoints: Iterable[Endpoint],
-    treatment: Treatment = Treatment(),
+    treatment: Treatment = DEFAULT_TREATMENT,
     *,
     name: str = "web",
     fronts: Iterable[tuple[str, int]] = ((VIP, 80), (VIP6, 80)),
@@ -222,8 +256,9 @@ async def running(made: Network, directory: Path, program: tuple[str, ...] = (HA
     frame = Frame(run=str(directory), tables=str(directory), **(given | changes))
     world = Balancer(made, directory, frame, program)
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(world.applier.run())]
-        await wait_until(lambda: world.files.there, within=SOON)
+        world.running = group.create_task(world.applier.run())
+        tasks = [world.running]
+        await wait_until((directory / "haproxy.cfg").is_file, within=SOON)
         tasks.append(group.create_task(world.haproxy.run()))
         world.applier.release()
         try:

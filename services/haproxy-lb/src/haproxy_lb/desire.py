@@ -1,12 +1,13 @@
 """Desire: from a wish to what HAProxy, and the kernel before it, should hold.
 
-A connection finds its Service by where it arrived. Its entry in the table of fronts says in five fields all that HAProxy must know of the
-Service before it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so
-that stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
+A connection finds its Service by where it arrived. Its entry in the table of fronts says all that HAProxy must know of the Service before
+it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so that
+stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
 `R` and `M` that a rate and a number of connections are limited. The name is for people.
 
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
-(it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine knows.
+(it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
+knows.
 
 A network is a prefix of an address written in hexadecimal digits, `where/4/0A01` for 10.1.0.0/16, and up to eight of them where the
 network's length is no multiple of four. HAProxy finds prefixes of strings in a tree, whatever the Service, so one table holds all.
@@ -14,7 +15,8 @@ network's length is no multiple of four. HAProxy finds prefixes of strings in a 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -49,7 +51,7 @@ class Spec:
         """
         return 1 + int.from_bytes(hashlib.sha256(f"{self.address} {self.port}".encode()).digest()[:4]) % _NUMBERS
 
-    def number_beside(self, taken: Set[int]) -> int:
+    def number_beside(self, taken: AbstractSet[int]) -> int:
         """The number, or the next one that is free."""
         number = self.number
         while number in taken:
@@ -91,9 +93,9 @@ class Desires:
             arrives = f"{kernel[key]}:{self._port}" if kernel[key] else f"{key.address}:{key.port}"
             tables[FRONTS][arrives] = _front(front, slot, backend.treatment)
             tables[SOURCES].update(_prefixes(arrives, front.sources))
-        for key, slot in slots.items():
-            treatment = wanted.backends[key].treatment
-            tables[PROXIES].update(_prefixes(service_of(key), treatment.accept_proxy))
+        for whose, slot in slots.items():
+            treatment = wanted.backends[whose].treatment
+            tables[PROXIES].update(_prefixes(service_of(whose), treatment.accept_proxy))
             if path := path_of(treatment.check):
                 tables[PATHS][slot] = path
         self._servers = {key: self._remembered(wanted.backends[key]) for key in slots}

@@ -34,10 +34,13 @@ class Files:
         self._program = program
         self._written: tuple[str, Mapping[str, str]] | None = None
 
-    @property
-    def there(self) -> bool:
-        """Whether HAProxy could start."""
-        return (self._directory / "haproxy.cfg").is_file()
+    async def good(self) -> bool:
+        """Whether HAProxy would start with what is there."""
+        written = self._directory / "haproxy.cfg"
+        try:
+            return written.is_file() and not await self._fault(self._directory)
+        except BadConfigurationError:
+            return False
 
     async def write(self, layout: Layout, desired: Desired) -> bool:
         """Puts all in its place if HAProxy takes it. Whether anything was different. Raises BadConfigurationError."""
@@ -53,15 +56,22 @@ class Files:
         return True
 
     async def _try(self, layout: Layout, desired: Desired, tables: Mapping[str, str]) -> None:
-        with tempfile.TemporaryDirectory(prefix="seaway-haproxy-") as scratch:
-            for name, content in tables.items():
-                Path(scratch, f"{name}.map").write_text(content)
-            frame = replace(self.frame, tables=scratch)
-            text = await asyncio.to_thread(render.configuration, frame, layout, desired)
-            Path(scratch, "haproxy.cfg").write_text(text)
-            try:
-                outcome = await validate([*self._program, "-c", "-q", "-f", f"{scratch}/haproxy.cfg"], timeout=_DEADLINE)
-            except (OSError, TimeoutError) as error:
-                raise BadConfigurationError(f"{self._program[0]} cannot say whether its configuration is good: {error}") from error
-            if outcome.code:
-                raise BadConfigurationError(outcome.output.replace(scratch, "").strip()[:2000])
+        with tempfile.TemporaryDirectory(prefix="seaway-haproxy-") as name:
+            scratch = Path(name)
+            await asyncio.to_thread(self._lay_out, scratch, layout, desired, tables)
+            if fault := await self._fault(scratch):
+                raise BadConfigurationError(fault.replace(name, "")[:2000])
+
+    def _lay_out(self, scratch: Path, layout: Layout, desired: Desired, tables: Mapping[str, str]) -> None:
+        for name, content in tables.items():
+            (scratch / f"{name}.map").write_text(content)
+        text = render.configuration(replace(self.frame, tables=str(scratch)), layout, desired)
+        (scratch / "haproxy.cfg").write_text(text)
+
+    async def _fault(self, directory: Path) -> str:
+        """What HAProxy says against the configuration in `directory`; nothing if it takes it. Raises BadConfigurationError."""
+        try:
+            outcome = await validate([*self._program, "-c", "-q", "-f", str(directory / "haproxy.cfg")], timeout=_DEADLINE)
+        except (OSError, TimeoutError) as error:
+            raise BadConfigurationError(f"{self._program[0]} cannot say whether a configuration is good: {error}") from error
+        return (outcome.output.strip() or f"it ended with {outcome.code}") if outcome.code else ""

@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from haproxy_lb.slots import Kind, Layout
 
+INSIDE = IPv6Network("fd5e:a3a4:77e1:6c62::/64")  # random (RFC 4193)
 _SLOTS = MappingProxyType({Kind(): 512, Kind("leastconn"): 64, Kind("source"): 64, Kind(affinity=10800): 64})
 
 
@@ -26,7 +27,7 @@ class Frame:
     tables: str
     port: int = 14480
     ipv6: bool = True
-    inside: IPv6Network = IPv6Network("fd5e:a3a4:77e1:6c62::/64")  # of IPv6 fronts; random (RFC 4193), only this machine knows it
+    inside: IPv6Network = INSIDE  # of IPv6 fronts; only this machine knows it
     threads: int = 0  # 0: as HAProxy chooses
     max_connections: int = 0  # of all Services; 0: as many as files may be open
     client_timeout: float = 300.0  # until an endpoint has taken the connection

@@ -4,8 +4,8 @@ One transaction changes it, so no packet sees half of a change. The chains stand
 connection that one of them has sent on is not looked at by the next. Connections that are under way belong to the connection tracker and
 stay as they are.
 
-An IPv4 connection is sent to HAProxy's port on this machine; an IPv6 one to an address inside a network that a route of ours makes local, so
-that HAProxy sees by the address where it was meant to go.
+An IPv4 connection is sent to HAProxy's port on this machine; an IPv6 one to an address inside a network that a route of ours makes local,
+so that HAProxy sees by the address where it was meant to go.
 """
 
 import json

@@ -1,7 +1,7 @@
 """Leaving: servers that get no new connections any more, until those that they have are over.
 
 HAProxy does not delete a server that somebody is connected to, so it is asked from time to time, less and less often. It is first asked
-after a while: HAProxy 2.6 can use a server that it has just been told to forget (2.6.12 lacks several fixes of that). Who is still connected
+after a while: HAProxy 2.6.12 can use a server that it has just been told to forget (it lacks several fixes of that). Who is connected
 after the deadline is cut off. An endpoint that is terminating, and still there, is cut off too but not deleted before it is gone.
 """
 
@@ -24,6 +24,22 @@ class _Case:
     gone: bool
     tries: int = 0
     cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server that is to be deleted now, after its connections were cut off if their time is over."""
+
+    slot: Slot
+    name: str
+    cut: bool
+    delete: bool
+
+    @property
+    def commands(self) -> list[EndSessions | DeleteServer]:
+        """What HAProxy is told."""
+        cut: list[EndSessions | DeleteServer] = [EndSessions(self.slot, self.name)] if self.cut else []
+        return [*cut, DeleteServer(self.slot, self.name)] if self.delete else cut
 
 
 class Leaving:
@@ -56,17 +72,13 @@ class Leaving:
                 known = replace(known, gone=True, at=now + self._linger)
             self._cases[who] = known
 
-    def due(self, now: float) -> list[DeleteServer | EndSessions]:
-        """What HAProxy should be asked for now."""
-        asked: list[DeleteServer | EndSessions] = []
-        for (slot, name), case in sorted(self._cases.items()):
-            if case.at > now:
-                continue
-            if now >= case.deadline and not case.cut:
-                asked.append(EndSessions(slot, name))
-            if case.gone:
-                asked.append(DeleteServer(slot, name))
-        return asked
+    def due(self, now: float) -> list["Asked"]:
+        """Whom HAProxy should be asked about now."""
+        return [
+            Asked(slot, name, cut=now >= case.deadline and not case.cut, delete=case.gone)
+            for (slot, name), case in sorted(self._cases.items())
+            if case.at <= now
+        ]
 
     def asked(self, who: Who, now: float, chance: float, *, deleted: bool) -> None:
         """HAProxy was asked for what was due for `who`, and has deleted it or not."""

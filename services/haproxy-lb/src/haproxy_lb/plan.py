@@ -1,9 +1,9 @@
 """Plan: from what HAProxy holds to what it should hold, as commands in their order.
 
-The order matters, because a connection may come between any two commands: a server is ready before a front leads to its slot, and a network
-may ask before a front asks for that; what goes, goes the other way. A new server begins without connections while it is checked, and gets
-them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the servers that
-should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
+The order matters, because a connection may come between any two commands: a server is ready before a front leads to its slot, and a
+network may ask before a front asks for that; what goes, goes the other way. A new server begins without connections while it is checked,
+and gets them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the
+servers that should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
 
 A server that should go gets no new connection, keeps those it has, and is deleted when they have ended. That is not known beforehand: the
 command is given again from time to time (`Leaving`), and after a deadline the connections are ended.

@@ -1,7 +1,7 @@
 """Render: haproxy.cfg and the tables beside it, so that a HAProxy that starts has at once what the one before it had at last.
 
-The configuration depends on the frame and on the layout, both ours; the servers of the slots stand in it as addresses, numbers and keywords
-that were made from values and checked. What users wrote is in the tables alone.
+The configuration depends on the frame and on the layout, both ours; the servers of the slots stand in it as addresses, numbers and
+keywords that were made from values and checked. What users wrote is in the tables alone.
 
 `fingerprint` names all that needs a reload to change. HAProxy tells it on its socket, so that we know what it runs with.
 """

@@ -57,6 +57,7 @@ class AddServer:
 
     @property
     def text(self) -> str:
+        """What HAProxy is told."""
         return " ".join([f"add server {self.slot}/{self.name} {self.where} id {self.number}", *self.options])
 
 
@@ -70,6 +71,7 @@ class SetState:
 
     @property
     def text(self) -> str:
+        """What HAProxy is told."""
         return f"set server {self.slot}/{self.name} state {self.admin.value}"
 
 
@@ -82,6 +84,7 @@ class EnableHealth:
 
     @property
     def text(self) -> str:
+        """What HAProxy is told."""
         return f"enable health {self.slot}/{self.name}"
 
 
@@ -94,6 +97,7 @@ class EndSessions:
 
     @property
     def text(self) -> str:
+        """What HAProxy is told."""
         return f"shutdown sessions server {self.slot}/{self.name}"
 
 
@@ -106,6 +110,7 @@ class DeleteServer:
 
     @property
     def text(self) -> str:
+        """What HAProxy is told."""
         return f"del server {self.slot}/{self.name}"
 
 

@@ -1,8 +1,8 @@
 """Runtime: HAProxy's command line over its socket, one connection, one question at a time.
 
-HAProxy answers each line with a text and a prompt (management.txt §9.3), so many commands go out together and each gets its own answer. With
-`severity-output number` an answer begins with how bad it is: `[3]` is an error, `[6]` is news. Whatever goes wrong is `Lost`, and then
-nobody knows what HAProxy holds until it is read back.
+HAProxy answers each line with a text and a prompt (management.txt §9.3), so many commands go out together and each gets its own answer.
+With `severity-output number` an answer begins with how bad it is: `[3]` is an error, `[6]` is news. Whatever goes wrong is `Lost`, and
+then nobody knows what HAProxy holds until it is read back.
 
 A reload leaves the process that we talk to alive for as long as it has connections. It says then that it is stopping, and is left.
 """

@@ -1,16 +1,17 @@
 """Slots: HAProxy's backends, made before anybody needs them.
 
 HAProxy cannot make a backend while it runs (configuration.txt §4.1), but it can give one servers and send connections to it. So its
-configuration has a number of empty backends, the slots, and a port of a Service is allotted one. What can only be said in the configuration
-is the slot's kind; whatever else there is to a Service is data. A slot is named by its kind and a number, and the name says all of the kind,
+configuration has a number of empty backends, the slots, and a port of a Service is allotted one. What only the configuration can say is
+the slot's kind; whatever else there is to a Service is data. A slot is named by its kind and a number, and the name says all of the kind,
 so that what a running HAProxy has can be read from its names alone.
 
-A port keeps its slot for as long as its kind stays. A slot that has servers is taken, even if its Service is gone: connections may still be
-on them. Where slots become few the layout grows, which is a reload; it does so before they are used up.
+A port keeps its slot for as long as its kind stays. A slot that has servers is taken, even if its Service is gone: connections may still
+be on them. Where slots become few the layout grows, which is a reload; it does so before they are used up.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NewType
@@ -128,7 +129,7 @@ def allot(wanted: Mapping[BackendKey, Kind], held: Mapping[BackendKey, Slot], ta
     return Allotment(slots, needed)
 
 
-def _free(kind: Kind, count: int, barred: Set[Slot]) -> Iterator[Slot]:
+def _free(kind: Kind, count: int, barred: AbstractSet[Slot]) -> Iterator[Slot]:
     return (slot for slot in map(kind.slot, range(count)) if slot not in barred)
 
 
