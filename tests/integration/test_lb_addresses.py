@@ -1,5 +1,7 @@
 """Addresses of Services on a real API server and a real bus: given, kept, shared, refused, and given back."""
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -7,14 +9,16 @@ import pytest
 import pytest_asyncio
 from tests.integration.lb_world import CONFIGMAPS, POOLS, RECORD, SOON, World, balancer, front_addresses, world
 
-from common.contracts.refs import ObjectRef
+from common.contracts.refs import ObjectRef, Resource
 from common.kube.session import KubeSession
 from common.testing import wait_until
 from common.testing.kubernetes import KubeApi, kube_api
 from common.testing.nats import nats_server
+from common.testing.objects import endpoint_slice
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
+SLICES = Resource("discovery.k8s.io", "endpointslices")
 PUBLIC = "pools: [{name: public, addresses: [192.0.2.1-192.0.2.9], quarantine: 1h}]"
 
 
@@ -229,3 +233,46 @@ async def test_of_two_who_think_to_lead_one_gives_addresses(there: World) -> Non
 
 async def _have_one(there: World, refs: Sequence[ObjectRef]) -> bool:
     return all([len(await there.addresses(ref)) == 1 for ref in refs])
+
+
+async def test_the_command_lists_services_and_explains_one(there: World) -> None:
+    await there.pools("pools: [{name: public, addresses: [192.0.2.1], priority: 7}]")
+    async with balancer(there):
+        web = await there.service(
+            "web", 80, externalTrafficPolicy="Local", annotations={"balance": "leastconn", "local-fallback": "true"}
+        )
+        await there.shows(web, "192.0.2.1")
+        await there.kube.create(SLICES, endpoint_slice("web", "10.1.0.1", port_name="p80"), namespace="default")
+        late = await there.service("late", 80)
+        await there.told(late, "PoolExhausted")
+        command = [sys.executable, "-m", "seaway", "lb"]
+
+        async def listed() -> bool:
+            lines = [line.split() for line in (await said(*command, "list", "--nats", there.nats.url)).splitlines()]
+            return lines[1:] == [
+                ["default", "late", "-", "80/TCP", "-", "0", "PoolExhausted"],
+                ["default", "web", "192.0.2.1", "80/TCP", "public", "1", "-"],
+            ]
+
+        await wait_until(listed, within=SOON, every=0.2)
+        told = await said(*command, "explain", "default/web", "--nats", there.nats.url)
+        for part in (
+            "address 192.0.2.1, of pool public: the pool has priority 7 and permits every Service",
+            "in its status: yes",
+            "asked of the nodes: yes",
+            "port 80: 192.0.2.1:80",
+            "10.1.0.1:8080, in use",
+            "endpoints of the own node, others where it has none",
+            "balance: leastconn",
+        ):
+            assert part in told, told
+        assert "PoolExhausted: no IPv4 address is left" in await said(*command, "explain", "default/late", "--nats", there.nats.url)
+        assert "there is no such Service" in await said(*command, "explain", "default/nobody", "--nats", there.nats.url)
+        await there.gone(ObjectRef(SLICES, "default", "web-1"))
+
+
+async def said(*command: str) -> str:
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+    async with asyncio.timeout(SOON):
+        output, _ = await process.communicate()
+    return output.decode()

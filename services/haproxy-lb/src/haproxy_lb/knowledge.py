@@ -23,7 +23,7 @@ from haproxy_lb.derive.classes import Class, belongs
 from haproxy_lb.derive.frontends import frontends
 from haproxy_lb.derive.in_force import InForce, accepted
 from haproxy_lb.derive.indexes import BY_BACKEND, BY_FRONT, BY_NAME, INDEXES
-from haproxy_lb.model import Wanted
+from haproxy_lb.model import Backend, BackendKey, Wanted
 
 FOLLOWED: Final[tuple[Resource, ...]] = (Service.resource, EndpointSlice.resource, Namespace.resource, Node.resource)
 
@@ -39,9 +39,11 @@ class News:
 
 
 class Knowledge:
-    """What is known of one cluster. `pools` and `record` are the ConfigMaps of the operator and of the leader."""
+    """What is known of one cluster. `pools` and `record` are the ConfigMaps of the operator and of the leader; `node` is the own one, None
+    for who serves nothing and looks at all of them.
+    """
 
-    def __init__(self, cluster: str, ours: Class, node: str, pools: ObjectRef, record: ObjectRef) -> None:
+    def __init__(self, cluster: str, ours: Class, node: str | None, pools: ObjectRef, record: ObjectRef) -> None:
         self._ours = ours
         self._pools_ref = pools
         self._record_ref = record
@@ -67,6 +69,11 @@ class Knowledge:
         return Wanted(MappingProxyType(fronts), MappingProxyType(backends))
 
     @property
+    def backends(self) -> Mapping[BackendKey, Backend]:
+        """Where the ports of Services are answered."""
+        return self._backends.values
+
+    @property
     def claims(self) -> Mapping[ServiceName, Claim]:
         """What Services ask for."""
         return self._claims.values
@@ -79,7 +86,7 @@ class Knowledge:
     @property
     def pools_text(self) -> str | None:
         """The text of the operator's ConfigMap, if that is what is in force."""
-        found = self._configmap(self._pools_ref)
+        found = self.configmap(self._pools_ref)
         return found.data[KEY] if found is not None and not self._pool_problems else None
 
     @property
@@ -106,6 +113,10 @@ class Knowledge:
     def service(self, name: ServiceName) -> Service | None:
         """A Service, ours or not."""
         return self._store.get(Service, name.namespace, name.name)
+
+    def configmap(self, ref: ObjectRef) -> ConfigMap | None:
+        """One of the two ConfigMaps, if there is such a one."""
+        return self._store.get(ConfigMap, ref.namespace, ref.name)
 
     def uid_of(self, ref: ObjectRef) -> str:
         """The uid of an object; empty if it is not known."""
@@ -145,7 +156,7 @@ class Knowledge:
     def _judge_pools(self) -> Iterator[Change]:
         """Puts the pools of the operator in force, if they are good."""
         self._judged = True
-        found = self._configmap(self._pools_ref)
+        found = self.configmap(self._pools_ref)
         if found is not None:
             read = read_pools(found)
             self._pool_problems, pools = read.problems, read.pools
@@ -162,13 +173,10 @@ class Knowledge:
 
     def _recorded(self) -> Pools | None:
         """The pools that were in force when the leader last wrote them down."""
-        found = self._configmap(self._record_ref)
+        found = self.configmap(self._record_ref)
         if found is None or KEY not in found.data:
             return None
         return read_pools(found.model_copy(update={"data": {KEY: found.data[KEY]}})).pools
-
-    def _configmap(self, ref: ObjectRef) -> ConfigMap | None:
-        return self._store.get(ConfigMap, ref.namespace, ref.name)
 
 
 def _decides(change: Change) -> bool:

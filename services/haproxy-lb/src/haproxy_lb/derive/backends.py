@@ -26,8 +26,8 @@ from haproxy_lb.model import Backend, BackendKey, Endpoint
 _AFFINITY = 10800  # seconds, where the Service has no sessionAffinityConfig (v1 ClientIPConfig)
 
 
-def backends(ours: Class, node: str) -> Callable[[Reads, BackendKey], Derived[Backend]]:
-    """The derivation for one class of Services, on `node`."""
+def backends(ours: Class, node: str | None) -> Callable[[Reads, BackendKey], Derived[Backend]]:
+    """The derivation for one class of Services, on `node`; None is on any of them."""
 
     def derive(view: Reads, key: BackendKey) -> Derived[Backend]:
         service = view.get(Service, key.namespace, key.service)
@@ -39,7 +39,7 @@ def backends(ours: Class, node: str) -> Callable[[Reads, BackendKey], Derived[Ba
             return Derived(None)
         slices = view.by(BY_SERVICE, ServiceName(key.namespace, key.service))
         endpoints = _usable(service, _of_first_family(service, slices, port))
-        if service.spec.external_traffic_policy == "Local":
+        if service.spec.external_traffic_policy == "Local" and node is not None:
             endpoints = tuple(_local(endpoints, node, fallback=wished.fallback))
         treatment = wished.treatment
         if service.spec.session_affinity == "ClientIP":
