@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.integration.watcher_world import watcher
+from tests.packaging import ROOT
 
 from common.bus.facts import FactPublisher
 from common.bus.nats import NatsBus, connect
@@ -37,6 +39,7 @@ from haproxy_lb.record import Record
 from haproxy_lb.settings import Settings
 
 SOON = 20.0
+ACCESS = ROOT / "deploy/haproxy-lb/access.yaml"
 EDGE = "seaway-edge"
 NAMESPACES = Resource("", "namespaces")
 CONFIGMAPS = Resource("", "configmaps")
@@ -81,6 +84,7 @@ class World:
     api: KubeApi
     kube: KubeSession
     nats: NatsServer
+    kubeconfig: Path  # of the balancer: its own token
 
     async def pools(self, text: str) -> None:
         """Writes the ConfigMap of the pools."""
@@ -166,9 +170,12 @@ async def world(api: KubeApi, kube: KubeSession, nats: NatsServer, directory: Pa
     for name in (EDGE, "other"):
         with contextlib.suppress(AlreadyExists):
             await kube.create(NAMESPACES, {"metadata": {"name": name}})
+    await api.kubectl("apply", "--namespace", EDGE, "--filename", str(ACCESS))
+    kubeconfig = directory / "kubeconfig"
+    kubeconfig.write_text(_kubeconfig(api, await api.token_for(EDGE, "haproxy-lb")))
     async with watcher(directory, "w", api, nats) as process:
         await process.ready()
-        made = World(api, kube, nats)
+        made = World(api, kube, nats, kubeconfig)
         try:
             yield made
         finally:
@@ -177,9 +184,9 @@ async def world(api: KubeApi, kube: KubeSession, nats: NatsServer, directory: Pa
 
 @contextlib.asynccontextmanager
 async def balancer(world: World, name: str = "lb-1", **settings: Any) -> AsyncIterator[Balancer]:
-    """A balancer that leads, until the end of the context."""
+    """A balancer that leads, until the end of the context. It may do what deploy/ permits it, and no more."""
     async with contextlib.AsyncExitStack() as stack:
-        kube = await stack.enter_async_context(KubeSession.from_kubeconfig(str(world.api.kubeconfig)))
+        kube = await stack.enter_async_context(KubeSession.from_kubeconfig(str(world.kubeconfig)))
         bus = await connect(BusSettings(url=world.nats.url))
         stack.push_async_callback(bus.close)
         made, tasks = _compose(kube, bus, Settings(instance=name, lease_name="", **settings))
@@ -193,6 +200,17 @@ async def balancer(world: World, name: str = "lb-1", **settings: Any) -> AsyncIt
             for result in results:
                 if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                     raise result
+
+
+def _kubeconfig(api: KubeApi, token: str) -> str:
+    return json.dumps(
+        {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": api.url, "certificate-authority": str(api.ca_file)}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+        }
+    )
 
 
 def _compose(kube: KubeSession, bus: NatsBus, settings: Settings) -> tuple[Balancer, list[Any]]:

@@ -189,6 +189,7 @@ async def test_a_service_that_is_no_load_balancer_any_more_gives_its_address_bac
         await there.shows(other, "192.0.2.1")
         assert "192.0.2.1" in await there.told(web, "AddressReleased")
         assert await there.addresses(web) == []
+    await there.gone(web)
 
 
 async def test_ports_of_udp_are_refused_with_the_reason_or_left_to_the_kernel(there: World) -> None:
