@@ -30,7 +30,7 @@ from common.testing import wait_until
 from common.testing.kubernetes import KubeApi
 from common.testing.nats import NatsServer
 from haproxy_lb.display import Display
-from haproxy_lb.follow import Intake
+from haproxy_lb.follow import DataPath, Intake
 from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.model import Wanted
 from haproxy_lb.office import Office
@@ -45,6 +45,7 @@ NAMESPACES = Resource("", "namespaces")
 CONFIGMAPS = Resource("", "configmaps")
 SERVICES = Resource("", "services")
 EVENTS = Resource("events.k8s.io", "events")
+SLICES = Resource("discovery.k8s.io", "endpointslices")
 POOLS = ObjectRef(CONFIGMAPS, EDGE, "lb-pools")
 RECORD = ObjectRef(CONFIGMAPS, EDGE, "lb-reservations")
 
@@ -183,13 +184,15 @@ async def world(api: KubeApi, kube: KubeSession, nats: NatsServer, directory: Pa
 
 
 @contextlib.asynccontextmanager
-async def balancer(world: World, name: str = "lb-1", **settings: Any) -> AsyncIterator[Balancer]:
-    """A balancer that leads, until the end of the context. It may do what deploy/ permits it, and no more."""
+async def balancer(world: World, name: str = "lb-1", *, path: DataPath | None = None, **settings: Any) -> AsyncIterator[Balancer]:
+    """A balancer that leads, until the end of the context. It may do what deploy/ permits it, and no more. `path` is its data path, if it
+    is not one that only notes.
+    """
     async with contextlib.AsyncExitStack() as stack:
         kube = await stack.enter_async_context(KubeSession.from_kubeconfig(str(world.kubeconfig)))
         bus = await connect(BusSettings(url=world.nats.url))
         stack.push_async_callback(bus.close)
-        made, tasks = _compose(kube, bus, Settings(instance=name, lease_name="", **settings))
+        made, tasks = _compose(kube, bus, Settings(instance=name, lease_name="", **settings), path)
         running = [asyncio.create_task(task) for task in tasks]
         try:
             yield made
@@ -213,12 +216,12 @@ def _kubeconfig(api: KubeApi, token: str) -> str:
     )
 
 
-def _compose(kube: KubeSession, bus: NatsBus, settings: Settings) -> tuple[Balancer, list[Any]]:
+def _compose(kube: KubeSession, bus: NatsBus, settings: Settings, path: DataPath | None) -> tuple[Balancer, list[Any]]:
     facts = FactPublisher(bus)
     reports = Reports(facts, service="haproxy-lb", cluster=settings.cluster, instance=settings.instance)
     knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
-    path = Noted()
-    intake = Intake(knowledge, path, reports)
+    noted = Noted()
+    intake = Intake(knowledge, path or noted, reports)
     writer = Writer(kube, "haproxy-lb")
     recorder = Recorder(kube, "haproxy-lb", settings.instance)
     office = Office(
@@ -232,7 +235,7 @@ def _compose(kube: KubeSession, bus: NatsBus, settings: Settings) -> tuple[Balan
         instance=settings.instance,
     )
     follow = intake.follow(bus, settings.cluster, (settings.pools, settings.reservations))
-    return Balancer(path, knowledge, office), [facts.run(), recorder.run(), follow, office.hold()]
+    return Balancer(noted, knowledge, office), [facts.run(), recorder.run(), follow, office.hold()]
 
 
 def front_addresses(balancer: Balancer) -> set[tuple[str, int, str]]:
