@@ -13,7 +13,8 @@ from pydantic.fields import FieldInfo
 
 from common.bus.streams import ALL
 from common.contracts import subjects
-from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Rejected
+from common.contracts.addresses import WANTED, AddressesWanted
+from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
@@ -103,7 +104,9 @@ def markers_and_facts() -> str:
         (f"Sync marker (`{SYNC}`)", "sync.v1.<cluster>.<group>.<resource>", SyncMarker),
         ("Fact: applied", "evt.v1.<cluster>.<service>.applied", Applied),
         ("Fact: rejected", "evt.v1.<cluster>.<service>.rejected", Rejected),
+        ("Fact: address", "evt.v1.<cluster>.haproxy-lb.address", AddressGiven),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
+        (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]
     shown: set[type[BaseModel]] = {Fact, ObjectName, *(model for _, _, model in parts)}
     missing = {model.__name__ for model in Fact.__subclasses__()} - {model.__name__ for model in shown}

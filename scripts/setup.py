@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seaway"
 VENV = ROOT / ".venv"
-MEMBERS = ("libs/common", "libs/seaway", "services/nginx-config-renderer", "services/watcher")
+MEMBERS = ("libs/common", "libs/seaway", "services/haproxy-lb", "services/nginx-config-renderer", "services/watcher")
 
 PACKAGES = {
     "edge": ("nginx", "libnginx-mod-http-lua", "libnginx-mod-stream", "libnginx-mod-stream-js", "lua-cjson"),

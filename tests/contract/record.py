@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from common.codec import digest, encode
+from common.contracts.addresses import AddressesWanted, WantedAddress, wanted_event
 from common.contracts.events import CloudEvent
-from common.contracts.facts import Alert, Applied, alert_event, fact_event, rejected
+from common.contracts.facts import AddressGiven, Alert, Applied, alert_event, fact_event, object_name, rejected
 from common.contracts.objects import BY_KIND
 from common.contracts.problems import Problem
 from common.contracts.refs import ResourceVersion
@@ -39,6 +40,12 @@ def messages() -> dict[str, CloudEvent]:
     problem = Problem(projected.ref, "BadPath", 'spec.rules[0].path "x" does not begin with /; write "/x"')
     fact = rejected(problem, instance="edge-1")
     events["rejected-fact"] = fact_event(fact, service="nginx-config-renderer", what="rejected", id="2", time=TIME)
+    given = AddressGiven(instance="lb-1", object=object_name(projected.ref), ip="192.0.2.1", pool="public", given=True)
+    events["address-fact"] = fact_event(given, service="haproxy-lb", what="address", id="4", time=TIME)
+    wish = AddressesWanted(
+        instance="lb-1", revision=3, addresses=(WantedAddress(ip="192.0.2.1", pool="public", services=("shop/web",)),)
+    )
+    events["wanted-addresses"] = wanted_event(wish, service="haproxy-lb", id="5", time=TIME)
     alert = Alert(
         name="BusFull",
         service="watcher",

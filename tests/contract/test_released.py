@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from common.codec import decode
-from common.contracts.facts import Alert, Applied, Rejected
+from common.contracts.addresses import read_wanted
+from common.contracts.facts import AddressGiven, Alert, Applied, Fact, Rejected
 from common.contracts.objects import BY_KIND, MODELS
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.state import ObjectApplied, ObjectDeleted, read_marker, read_state
@@ -34,7 +35,8 @@ def covers(data: Any, meaning: Any) -> bool:
 
 def test_every_kind_of_message_is_recorded() -> None:
     assert {file.stem for file in FILES} == set(messages())
-    assert {*OBJECTS, "tombstone", "sync", "applied-fact", "rejected-fact", "alert"} == {file.stem for file in FILES}
+    others = {"tombstone", "sync", "applied-fact", "rejected-fact", "alert", "address-fact", "wanted-addresses"}
+    assert {*OBJECTS, *others} == {file.stem for file in FILES}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file.stem in OBJECTS], ids=lambda file: file.stem)
@@ -65,7 +67,15 @@ def test_a_recorded_marker_keeps_its_meaning() -> None:
     assert covers(data, read_marker(decode(headers, body)).model_dump())
 
 
-@pytest.mark.parametrize(("name", "model"), [("applied-fact", Applied), ("rejected-fact", Rejected), ("alert", Alert)])
-def test_a_recorded_fact_keeps_its_meaning(name: str, model: type[Applied | Rejected | Alert]) -> None:
+def test_a_recorded_wish_keeps_its_meaning() -> None:
+    headers, body, data = recorded(RELEASED / "wanted-addresses.json")
+    assert covers(data, read_wanted(decode(headers, body)).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("applied-fact", Applied), ("rejected-fact", Rejected), ("alert", Alert), ("address-fact", AddressGiven)],
+)
+def test_a_recorded_fact_keeps_its_meaning(name: str, model: type[Fact]) -> None:
     headers, body, data = recorded(RELEASED / f"{name}.json")
     assert covers(data, model.model_validate(decode(headers, body).data).model_dump())

@@ -6,9 +6,9 @@ import pytest
 
 from common.bus import streams
 from common.contracts.refs import ObjectRef, Resource
-from common.contracts.subjects import alert_subject, event_subject, state_subject, sync_subject
+from common.contracts.subjects import alert_subject, event_subject, state_subject, sync_subject, wanted_subject
 from seaway import bus_keys
-from seaway.nats_conf import OPERATOR, RENDERER, WATCHER, Cluster, Server, Tls, User, permissions, render, roles
+from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, WATCHER, Cluster, Server, Tls, User, permissions, render, roles
 
 PODS = Resource("", "pods")
 KEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
@@ -37,7 +37,12 @@ def test_only_the_watcher_writes_state(subject: str) -> None:
     assert [role for role in roles() if may_publish(role, subject)] == [WATCHER]
 
 
-@pytest.mark.parametrize("service", [WATCHER, RENDERER])
+def test_a_service_wishes_in_its_own_name_only() -> None:
+    subject = wanted_subject("prod", BALANCER, "addresses")
+    assert [role for role in roles() if may_publish(role, subject)] == [BALANCER]
+
+
+@pytest.mark.parametrize("service", [WATCHER, RENDERER, BALANCER])
 def test_a_service_reports_in_its_own_name_alone(service: str) -> None:
     for subject in (event_subject("prod", service, "applied"), alert_subject("prod", "critical", service, "bus-full")):
         assert [role for role in roles() if may_publish(role, subject)] == [service]
@@ -100,7 +105,7 @@ def test_all_streams_fit_the_store_of_a_server() -> None:
 def test_a_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
     users = bus_keys.ensure(tmp_path / "keys", roles())
     assert bus_keys.ensure(tmp_path / "keys", roles()) == users
-    assert len({user.nkey for user in users}) == len(users) == 3
+    assert len({user.nkey for user in users}) == len(users) == len(roles())
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "keys").iterdir()} == {0o600}
     for user in users:
         assert (tmp_path / "keys" / f"{user.role}.nkey").read_text() not in render(Server("n1", "/data"), users)

@@ -82,11 +82,15 @@ class Outcome:
     output: str
 
 
-async def validate(command: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None) -> Outcome:
-    """Runs a program to its end. Raises TimeoutError after `timeout` seconds (it is killed then), OSError if it cannot be started."""
+async def validate(
+    command: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None, told: bytes | None = None
+) -> Outcome:
+    """Runs a program to its end; it reads `told` on its input. Raises TimeoutError after `timeout` seconds (it is killed then), OSError if it
+    cannot be started.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if told is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=environment,
@@ -94,7 +98,7 @@ async def validate(command: Sequence[str], *, timeout: float, environment: Mappi
     )
     try:
         async with asyncio.timeout(timeout):
-            output, _ = await process.communicate()
+            output, _ = await process.communicate(told)
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -23,6 +23,7 @@ from common.contracts import subjects
 
 WATCHER: Final = "watcher"
 RENDERER: Final = "nginx-config-renderer"
+BALANCER: Final = "haproxy-lb"
 OPERATOR: Final = "seaway"
 
 CLIENT_PORT: Final = 4222
@@ -104,6 +105,12 @@ def roles(cluster: str = "") -> dict[str, Role]:
             follows=(streams.STATE.name,),
             looks_up=(streams.STATE.name,),
             keeps=_EVERY,
+        ),
+        Role(
+            BALANCER,
+            publishes=(f"{subjects.WANTED}.{where}.{BALANCER}.*", *_reports(where, BALANCER)),
+            follows=(streams.STATE.name,),
+            looks_up=(streams.WANTED.name,),
         ),
         Role(RENDERER, publishes=_reports(where, RENDERER), follows=(streams.STATE.name,)),
         Role(OPERATOR, follows=_LOGS, looks_up=_EVERY),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from common.contracts.events import CloudEvent
 from common.contracts.problems import Problem
+from common.contracts.refs import ObjectRef
 
 ALERT: Final = "dev.seaway.alert.v1"
 
@@ -50,6 +51,16 @@ class Rejected(Fact):
     resolved: bool = False
 
 
+class AddressGiven(Fact):
+    """A Service has a floating address of a pool, or has it no more (`given` is false)."""
+
+    instance: str
+    object: ObjectName
+    ip: str
+    pool: str = ""
+    given: bool
+
+
 class Alert(Fact):
     """What an operator should act on. The same name with status `resolved` ends it."""
 
@@ -62,10 +73,14 @@ class Alert(Fact):
     since: str
 
 
+def object_name(ref: ObjectRef) -> ObjectName:
+    """`ref` as facts write it."""
+    return ObjectName(group=ref.resource.group, resource=ref.resource.plural, namespace=ref.namespace, name=ref.name)
+
+
 def rejected(problem: Problem, *, instance: str, resolved: bool = False) -> Rejected:
     """`problem` as a fact; `resolved` when it is over."""
-    resource = problem.ref.resource
-    name = ObjectName(group=resource.group, resource=resource.plural, namespace=problem.ref.namespace, name=problem.ref.name)
+    name = object_name(problem.ref)
     return Rejected(instance=instance, object=name, reason=problem.reason, message=problem.message, resolved=resolved)
 
 

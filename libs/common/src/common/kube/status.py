@@ -26,9 +26,12 @@ class Writer:
         fields = _meant({"status": status}, uid)
         return await self._session.apply(ref, fields, manager=self.manager, force=force, subresource="status")
 
-    async def patch_status(self, ref: ObjectRef, status: Raw, *, version: str | None = None) -> Raw:
-        """Merges `status` into the status, whoever wrote it. With `version`, raises Conflict if the object has changed since."""
-        guard = {} if version is None else {"metadata": {"resourceVersion": version}}
+    async def patch_status(self, ref: ObjectRef, status: Raw, *, version: str | None = None, uid: str | None = None) -> Raw:
+        """Merges `status` into the status, whoever wrote it. With `version`, raises Conflict if the object has changed since; with `uid`,
+        if another one has its name now.
+        """
+        meant = {"resourceVersion": version, "uid": uid}
+        guard = {"metadata": {name: value for name, value in meant.items() if value is not None}}
         return await self._session.patch(ref, {**guard, "status": status}, manager=self.manager, subresource="status")
 
 

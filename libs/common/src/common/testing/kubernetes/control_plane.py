@@ -42,7 +42,7 @@ class KubectlError(Exception):
 class KubeApi:
     """An API server and its etcd. `url`, `kubeconfig`, `ca_file` and the tokens outlive a restart."""
 
-    def __init__(self, root: Path, programs: Path, *, watch_cache: bool) -> None:
+    def __init__(self, root: Path, programs: Path, *, watch_cache: bool, service_range: str) -> None:
         self._programs = programs
         self._files = commands.ControlPlaneFiles(root)
         self._admin = identity("admin", "system:masters")
@@ -59,7 +59,7 @@ class KubeApi:
             f"--watch-cache={str(watch_cache).lower()}",
         ]
         arguments = commands.apiserver(
-            self._files, address="127.0.0.1", port=port, etcd_url=self.etcd_url, service_range="10.96.0.0/16", more=more
+            self._files, address="127.0.0.1", port=port, etcd_url=self.etcd_url, service_range=service_range, more=more
         )
         self._apiserver = self._child("kube-apiserver", arguments)
 
@@ -202,11 +202,13 @@ class KubeApi:
 
 
 @asynccontextmanager
-async def kube_api(*, watch_cache: bool = True) -> AsyncIterator[KubeApi]:
-    """An API server of its own for one test. Without a watch cache it reads from etcd what etcd still has, and says 410 to the rest."""
+async def kube_api(*, watch_cache: bool = True, service_range: str = "10.96.0.0/16") -> AsyncIterator[KubeApi]:
+    """An API server of its own for one test. Without a watch cache it reads from etcd what etcd still has, and says 410 to the rest. Two
+    networks in `service_range`, with a comma between them, make Services of both families.
+    """
     programs = await asyncio.to_thread(kubernetes_programs)
     with tempfile.TemporaryDirectory(prefix="seaway-kubernetes-", ignore_cleanup_errors=True) as directory:
-        api = KubeApi(Path(directory), programs, watch_cache=watch_cache)
+        api = KubeApi(Path(directory), programs, watch_cache=watch_cache, service_range=service_range)
         try:
             await api.start()
             yield api

@@ -1,0 +1,108 @@
+"""`seaway lb`: which Services have which addresses, and why."""
+
+from typing import Annotated, Final
+
+import typer
+
+from common.bus.follower import Follower
+from common.bus.protocol import Bus, BusError, Message
+from common.bus.settings import BusSettings
+from common.bus.streams import STATE, WANTED
+from common.codec import CodecError, decode
+from common.contracts.addresses import WHAT, AddressesWanted, WishError, read_wanted
+from common.contracts.objects import ConfigMap
+from common.contracts.refs import ObjectRef
+from common.contracts.subjects import STATE as STATE_ROOT
+from common.contracts.subjects import SubjectError, parse_state, wanted_subject
+from common.snapshot import Replaced
+from haproxy_lb.claims import ServiceName
+from haproxy_lb.derive.classes import Class
+from seaway import replica
+from seaway.balancing import COLUMNS, Picture, Scope, explain, picture, rows
+from seaway.commands import CommandError, Data, Nats, Nkey, TlsCa, bus_of, run
+from seaway.nats_conf import BALANCER
+from seaway.view import table
+
+_EDGE: Final = "seaway-edge"
+CONFIGMAPS: Final = (ObjectRef(ConfigMap.resource, _EDGE, "lb-pools"), ObjectRef(ConfigMap.resource, _EDGE, "lb-reservations"))
+CLASS: Final = Class().name
+
+lb_app = typer.Typer(help="Services of type LoadBalancer: their addresses, and where their connections go.", no_args_is_help=True)
+
+OurClass = Annotated[str, typer.Option("--class", help="The loadBalancerClass that is ours.")]
+Default = Annotated[bool, typer.Option("--default", help="Services without a class are ours too.")]
+
+
+@lb_app.command("list")
+def show(
+    ours: OurClass = CLASS,
+    default: Default = False,  # noqa: FBT002 typer's way
+    data: Data = None,
+    nats: Nats = None,
+    nkey: Nkey = None,
+    tls_ca: TlsCa = None,
+) -> None:
+    """List the Services that are balanced: addresses, ports, pool, endpoints, and what is wrong."""
+    run(_list(bus_of(data, nats, nkey, tls_ca), Class(ours, default)))
+
+
+@lb_app.command("explain")
+def tell(
+    service: Annotated[str, typer.Argument(help="NAMESPACE/SERVICE", metavar="NAMESPACE/SERVICE")],
+    ours: OurClass = CLASS,
+    default: Default = False,  # noqa: FBT002 typer's way
+    data: Data = None,
+    nats: Nats = None,
+    nkey: Nkey = None,
+    tls_ca: TlsCa = None,
+) -> None:
+    """Say why a Service has its addresses, who is asked to hold them, and where its connections go."""
+    run(_explain(bus_of(data, nats, nkey, tls_ca), Class(ours, default), service))
+
+
+async def _list(settings: BusSettings, ours: Class) -> None:
+    typer.echo(table(rows(await _picture(settings, ours)), COLUMNS))
+
+
+async def _explain(settings: BusSettings, ours: Class, service: str) -> None:
+    namespace, _, name = service.partition("/")
+    if not namespace or not name:
+        raise CommandError(f"{service!r} names no Service; write NAMESPACE/SERVICE")
+    for line in explain(await _picture(settings, ours), ServiceName(namespace, name)):
+        typer.echo(line)
+
+
+async def _picture(settings: BusSettings, ours: Class) -> Picture:
+    async with replica.reach(settings) as bus:
+        messages = await _state(bus)
+        cluster = _cluster(messages)
+        wish = await _wish(bus, cluster)
+    return picture(Scope(cluster, ours, *CONFIGMAPS), messages, wish, int(replica.now()))
+
+
+async def _state(bus: Bus) -> tuple[Message, ...]:
+    async with Follower(bus, STATE.name, (f"{STATE_ROOT}.>",), name="seaway-lb") as follower:
+        async for update in follower:
+            if isinstance(update, Replaced):
+                return update.messages
+    return ()
+
+
+def _cluster(messages: tuple[Message, ...]) -> str:
+    """The cluster that the bus speaks of."""
+    for message in messages:
+        try:
+            return parse_state(message.subject).cluster
+        except SubjectError:
+            continue
+    raise CommandError("the bus knows nothing of any cluster yet; is a watcher running?")
+
+
+async def _wish(bus: Bus, cluster: str) -> AddressesWanted | None:
+    """The addresses that nodes are asked to hold; None if nobody has asked."""
+    try:
+        last = await bus.get_last(WANTED.name, wanted_subject(cluster, BALANCER, WHAT))
+        return read_wanted(decode(last.headers, last.body)) if last is not None and not last.gone else None
+    except (BusError, CodecError, WishError) as error:
+        typer.echo(f"seaway: the wish for addresses cannot be read: {error}", err=True)
+        return None

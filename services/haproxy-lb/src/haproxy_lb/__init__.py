@@ -1,0 +1,1 @@
+"""haproxy-lb: Services of type LoadBalancer, answered by HAProxy at floating addresses."""

@@ -1,0 +1,60 @@
+"""The balancer: answers Services of type LoadBalancer by HAProxy. This module wires it and decides nothing."""
+
+from typing import Final
+
+from common.bus.facts import FactPublisher
+from common.runtime.app import App, Stage, run
+from common.runtime.reports import Reports
+from haproxy_lb.apply import Applier
+from haproxy_lb.cluster import SERVICE, join
+from haproxy_lb.configure import Configuration
+from haproxy_lb.files import Files
+from haproxy_lb.follow import Intake
+from haproxy_lb.kernel import Kernel
+from haproxy_lb.knowledge import Knowledge
+from haproxy_lb.leaving import Leaving
+from haproxy_lb.runtime import Runtime
+from haproxy_lb.settings import Settings
+from haproxy_lb.tell import Teller
+
+ADMIN: Final = "admin.sock"
+MASTER: Final = "master.sock"
+
+
+async def compose(app: App[Settings]) -> None:
+    """Wires the service. HAProxy gets its configuration before the bus is there, since it serves without it."""
+    settings = app.settings
+    applier = data_path(settings)
+    app.spawn("apply", applier.run())
+
+    knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
+    app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)
+    app.health.ready_when("haproxy", lambda: applier.trouble)
+
+    bus = await app.bus()
+    facts = FactPublisher(bus)
+    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
+    app.spawn("facts", facts.run())
+    intake = Intake(knowledge, applier, reports)
+    office = await join(app, bus, knowledge, intake, reports)
+    app.spawn("follow", intake.follow(bus, settings.cluster, (settings.pools, settings.reservations)))
+    app.spawn("tell", Teller(knowledge, office, applier, intake, reports).run())
+    app.at_stop(Stage.FLUSH, "facts", facts.flush)
+
+
+def data_path(settings: Settings) -> Applier:
+    """The way of connections: HAProxy by its sockets, and the kernel by its table."""
+    frame = settings.frame
+    runtime = Runtime(settings.state / ADMIN, frame.tables)
+    files = Files(settings.state, frame, (settings.haproxy,))
+    configuration = Configuration(files, runtime, settings.state / MASTER)
+    return Applier(runtime, Kernel(frame.port, frame.inside), configuration, Leaving(deadline=settings.drain_deadline))
+
+
+def main() -> None:
+    """The program `seaway-haproxy-lb`."""
+    run(SERVICE, Settings, compose)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The annotations of Services that are known here: one table, from which they are read and told to people.
+
+A value is parsed to a type before anything else sees it. A bad one is told, with the object, and stands for nothing: the Service is served
+as if it were not there. An annotation that is not in the table is somebody else's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+from common.contracts.objects import Service
+from common.contracts.problems import Problem
+from common.pools import Address
+from haproxy_lb import values
+from haproxy_lb.model import DEFAULT_CHECK, DEFAULT_TIMEOUTS, DEFAULT_TREATMENT, Treatment
+
+PREFIX: Final = "seaway.dev/"
+DAY: Final = 86400.0
+_SHOWN: Final = 80  # characters of a bad value
+
+Of = Literal["address", "treatment", "check", "timeouts", "endpoints"]
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation: what it is of, which field of that it sets, how its value is read (which raises ValueError), what holds where it is
+    not given, and what it does.
+    """
+
+    name: str
+    of: Of
+    field: str
+    read: Callable[[str], Any]
+    default: str
+    text: str
+
+
+def _timeout(name: str, field: str, default: str, text: str) -> Annotation:
+    return Annotation(name, "timeouts", field, values.seconds(0.001, 7 * DAY), default, text)
+
+
+TABLE: Final = (
+    Annotation(
+        "load-balancer-ips",
+        "address",
+        "requested",
+        values.addresses,
+        "",
+        "The address that the Service shall have, or one of each family with a comma between them.",
+    ),
+    Annotation("address-pool", "address", "pool", values.name, "", "The pool that its addresses shall be of."),
+    Annotation(
+        "allow-shared-ip",
+        "address",
+        "sharing",
+        values.key,
+        "",
+        "Services with the same value share an address, if they have no port in common.",
+    ),
+    Annotation(
+        "udp",
+        "endpoints",
+        "kernel",
+        values.one_of({"refuse": False, "kernel": True}),
+        "refuse",
+        "`kernel` leaves a Service with ports of UDP or SCTP to kube-proxy, its TCP ports too: the address shows `ipMode: VIP`.",
+    ),
+    Annotation(
+        "local-fallback",
+        "endpoints",
+        "fallback",
+        values.boolean,
+        "false",
+        "With `externalTrafficPolicy: Local`: whether endpoints of other nodes answer where the own node has none.",
+    ),
+    Annotation(
+        "balance",
+        "treatment",
+        "balance",
+        values.one_of({"roundrobin": "roundrobin", "leastconn": "leastconn", "source": "source"}),
+        "roundrobin",
+        "How an endpoint is chosen: by turns, by the least connections, or by the client's address.",
+    ),
+    Annotation(
+        "proxy-protocol",
+        "treatment",
+        "send_proxy",
+        values.one_of({"v1": "v1", "v2": "v2"}),
+        "",
+        "Endpoints are told the client's address by the PROXY protocol of this version: v1 or v2.",
+    ),
+    Annotation(
+        "accept-proxy-protocol",
+        "treatment",
+        "accept_proxy",
+        values.networks,
+        "",
+        "Networks whose connections begin with the PROXY protocol, such as those of another load balancer in front.",
+    ),
+    Annotation(
+        "max-connections", "treatment", "max_connections", values.whole(0, 10_000_000), "0", "Connections at once; 0 is any number."
+    ),
+    Annotation(
+        "connection-rate", "treatment", "rate", values.whole(0, 10_000_000), "0", "New connections a second; 0 is any number."
+    ),
+    Annotation("health-check", "check", "enabled", values.boolean, "true", "Whether endpoints are asked if they are well."),
+    Annotation(
+        "health-check-interval", "check", "interval", values.seconds(0.1, 3600), "2s", "How often; such as 500ms, 5s or 1m."
+    ),
+    Annotation("health-check-rise", "check", "rise", values.whole(1, 100), "2", "Good answers until a sick endpoint is well."),
+    Annotation("health-check-fall", "check", "fall", values.whole(1, 100), "3", "Bad answers until an endpoint is sick."),
+    Annotation(
+        "health-check-path",
+        "check",
+        "http_path",
+        values.path,
+        "",
+        "Ask by GET of this path, where 2xx and 3xx are good; without it by a connection.",
+    ),
+    _timeout("timeout-connect", "connect", "5s", "For a connection to an endpoint."),
+    _timeout("timeout-client", "client", "5m", "A client may be silent for this long."),
+    _timeout("timeout-server", "server", "5m", "An endpoint may be silent for this long."),
+    _timeout("timeout-tunnel", "tunnel", "1h", "Both may be silent for this long, once both have spoken."),
+)
+_BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What one Service asks for. `kernel`: it is left to kube-proxy; `fallback`: other nodes help where the own one has no endpoint."""
+
+    requested: tuple[Address, ...] = ()
+    pool: str = ""
+    sharing: str = ""
+    kernel: bool = False
+    fallback: bool = False
+    treatment: Treatment = DEFAULT_TREATMENT
+    problems: tuple[Problem, ...] = ()
+
+
+def wishes(service: Service) -> Wishes:
+    """What the annotations of `service` ask for."""
+    given: dict[Of, dict[str, Any]] = {"address": {}, "treatment": {}, "check": {}, "timeouts": {}, "endpoints": {}}
+    problems: list[Problem] = []
+    for name, value in sorted(service.metadata.annotations.items()):
+        known = _BY_NAME.get(name)
+        if known is None:
+            continue
+        try:
+            given[known.of][known.field] = known.read(value.strip())
+        except ValueError as mend:
+            problems.append(Problem(service.ref, "BadAnnotation", f"annotation {name} is {value[:_SHOWN]!r}; {mend}"))
+    treatment = replace(
+        DEFAULT_TREATMENT,
+        check=replace(DEFAULT_CHECK, **given["check"]),
+        timeouts=replace(DEFAULT_TIMEOUTS, **given["timeouts"]),
+        **given["treatment"],
+    )
+    return Wishes(**given["address"], **given["endpoints"], treatment=treatment, problems=tuple(problems))

@@ -1,0 +1,108 @@
+"""Configure: HAProxy's files agree with what it does, and it begins anew when it must run with others.
+
+A HAProxy that comes back has at once what it had, because each change is written to disk too, soon. Another frame, or more slots, can
+only be had by beginning anew: HAProxy starts a process beside the old one, which finishes what it has begun. That is counted, and not
+tried again and again where HAProxy does not want it.
+"""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from haproxy_lb import effects, master
+from haproxy_lb.desire import Desired
+from haproxy_lb.files import BadConfigurationError, Files
+from haproxy_lb.render import fingerprint
+from haproxy_lb.rules import TABLES
+from haproxy_lb.runtime import Lost, Process, Runtime
+from haproxy_lb.slots import Layout, fitting
+
+NOTHING: Final = Desired({name: {} for name in TABLES}, {}, {})
+_TAKEN: Final = 20.0  # seconds for a reload to show
+_AGAIN: Final = 60.0  # seconds before what did not come into force is tried again
+_REST: Final = 1.0  # seconds between two writings, at least
+_LOOK: Final = 0.02
+
+log = structlog.get_logger(__name__)
+
+
+class Configuration:
+    """The configuration of the HAProxy that `runtime` talks to and whose master listens on `master_socket`."""
+
+    def __init__(self, files: Files, runtime: Runtime, master_socket: Path) -> None:
+        self.trouble: str | None = None
+        self.frame = files.frame
+        self._files = files
+        self._runtime = runtime
+        self._master = master_socket
+        self._lock = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._latest: tuple[Layout, Desired] = (files.frame.slots, NOTHING)
+        self._refused: tuple[str, float] = ("", 0.0)
+
+    async def begin(self) -> None:
+        """Where there is nothing that HAProxy can start with, it gets something."""
+        if not await self._files.good():
+            await self._write(*self._latest)
+
+    def note(self, layout: Layout, desired: Desired) -> None:
+        """Takes what HAProxy does now, which is written soon."""
+        self._latest = (layout, desired)
+        self._news.set()
+
+    async def keep(self) -> None:
+        """Writes, until cancelled; and rests ten times as long as that takes, so that it is never most of what we do."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            began = loop.time()
+            await self._write(*self._latest)
+            await asyncio.sleep(max(_REST, 10 * (loop.time() - began)))
+
+    async def renew(self, process: Process, running: Layout, needed: Layout, desired: Desired) -> bool:
+        """Begins anew if `process` runs with another configuration than it should. Whether it did. Raises Lost."""
+        goal = fitting(self.frame.slots, running, needed)
+        name = fingerprint(self.frame, goal)
+        now = asyncio.get_running_loop().time()
+        if name == process.fingerprint or (name == self._refused[0] and now < self._refused[1]):
+            return False
+        self._refused = (name, now + _AGAIN)
+        if not await self._write(goal, desired):
+            return False
+        cause = "configuration" if goal == running else "slots"
+        effects.RELOADS.labels(cause).inc()
+        log.info("haproxy.reload", cause=cause, slots=sum(goal.values()))
+        await master.reload(self._master)
+        await self._taken(name)
+        self._refused = ("", 0.0)
+        return True
+
+    async def _taken(self, name: str) -> None:
+        """Waits for a HAProxy that runs with that configuration. Raises Lost if none comes."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TAKEN):
+                while True:
+                    self._runtime.close()
+                    with contextlib.suppress(Lost):
+                        process = await self._runtime.process()
+                        if process.fingerprint == name and not process.stopping:
+                            return
+                    await asyncio.sleep(_LOOK)
+        raise Lost("HAProxy was told to begin anew and goes on as it was; its own log says why")
+
+    async def _write(self, layout: Layout, desired: Desired) -> bool:
+        """Puts the configuration on disk. False if HAProxy would not take it."""
+        async with self._lock:
+            try:
+                await self._files.write(layout, desired)
+            except (BadConfigurationError, OSError) as error:
+                if self.trouble is None:
+                    log.error("configuration.refused", reason=str(error))
+                self.trouble = f"HAProxy's configuration cannot be written: {error}"
+                return False
+        self.trouble = None
+        return True

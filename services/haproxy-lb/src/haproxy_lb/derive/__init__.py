@@ -1,0 +1,1 @@
+"""From objects to what is wanted: claims on addresses, frontends and backends. Pure."""

@@ -1,0 +1,113 @@
+"""Plan: from what HAProxy holds to what it should hold, as commands in their order.
+
+The order matters, because a connection may come between any two commands: a server is ready before a front leads to its slot, and a
+network may ask before a front asks for that; what goes, goes the other way. A new server begins without connections while it is checked,
+and gets them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the
+servers that should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
+
+A server that should go gets no new connection, keeps those it has, and is deleted when they have ended. That is not known beforehand: the
+command is given again from time to time (`Leaving`), and after a deadline the connections are ended.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from haproxy_lb.desire import Desired, Spec
+from haproxy_lb.rules import (
+    FRONTS,
+    TABLES,
+    AddServer,
+    Admin,
+    Command,
+    Drop,
+    EnableHealth,
+    Held,
+    Put,
+    Server,
+    ServerCommand,
+    SetState,
+    Table,
+)
+from haproxy_lb.slots import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`first` before the kernel is told where fronts are, `last` after it. In `waiting` slots servers are not proven yet. `leaving`
+    servers get no connections; those of them that are `gone` are to be deleted.
+    """
+
+    first: tuple[Command, ...]
+    last: tuple[Command, ...]
+    waiting: frozenset[Slot]
+    leaving: frozenset[tuple[Slot, str]]
+    gone: frozenset[tuple[Slot, str]]
+
+
+def plan(held: Held, desired: Desired, slots: Iterable[Slot] | None = None) -> Plan:
+    """What must be done for the tables and for `slots` (all of them if not given)."""
+    chosen = sorted(held.slots.keys() if slots is None else held.slots.keys() & set(slots))
+    first: list[Command] = []
+    last: list[Command] = []
+    waiting: set[Slot] = set()
+    leaving: set[tuple[Slot, str]] = set()
+    gone: set[tuple[Slot, str]] = set()
+    for slot in chosen:
+        servers, specs = held.slots[slot], desired.slots.get(slot, {})
+        if not servers and not specs:
+            continue
+        first += _come(slot, servers, specs)
+        last += _go(slot, servers, specs)
+        if any(_unproven(servers, spec) for spec in specs.values()):
+            waiting.add(slot)
+        leaving |= {(slot, name) for name in servers if name not in specs or specs[name].draining}
+        gone |= {(slot, name) for name in servers.keys() - specs.keys()}
+    for table in sorted(TABLES, key=lambda name: name == FRONTS):
+        first += _put(table, held.tables[table], desired.tables[table])
+    for table in sorted(TABLES, key=lambda name: name != FRONTS):
+        last += (Drop(table, key) for key in sorted(held.tables[table].keys() - desired.tables[table].keys()))
+    return Plan(tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
+
+
+def _come(slot: Slot, servers: Mapping[str, Server], specs: Mapping[str, Spec]) -> Iterator[ServerCommand]:
+    """What gives `slot` the servers that it should have."""
+    serving = {name: spec for name, spec in specs.items() if not spec.draining}
+    alone = not any(name in servers and servers[name].admin is Admin.READY and servers[name].up for name in serving)
+    numbers = {server.number for server in servers.values()}
+    for name, spec in serving.items():
+        server = servers.get(name)
+        if server is None:
+            number = spec.number_beside(numbers)
+            numbers.add(number)
+            yield AddServer(slot, name, number, spec.where, spec.options)
+        yield from _lift(slot, name, spec, server, alone=alone)
+
+
+def _lift(slot: Slot, name: str, spec: Spec, server: Server | None, *, alone: bool) -> Iterator[ServerCommand]:
+    """What brings a server that should serve one step nearer to that."""
+    if spec.checked and (server is None or not server.checking):
+        yield EnableHealth(slot, name)
+    admin = Admin.MAINT if server is None else server.admin
+    good = alone or not spec.checked or (server is not None and admin is Admin.DRAIN and server.proven)
+    target = Admin.READY if good or admin is Admin.READY else Admin.DRAIN
+    if admin is not target:
+        yield SetState(slot, name, target)
+
+
+def _unproven(servers: Mapping[str, Server], spec: Spec) -> bool:
+    """Whether a server is looked at until a check of it has passed."""
+    server = servers.get(spec.name)
+    return not spec.draining and spec.checked and (server is None or server.admin is not Admin.READY)
+
+
+def _go(slot: Slot, servers: Mapping[str, Server], specs: Mapping[str, Spec]) -> Iterator[ServerCommand]:
+    """What keeps new connections from servers that should go. Those that stick would still come to one that drains."""
+    for name, server in servers.items():
+        if (name not in specs or specs[name].draining) and server.admin is not Admin.MAINT:
+            yield SetState(slot, name, Admin.MAINT)
+
+
+def _put(table: str, held: Table, desired: Table) -> Iterator[Put]:
+    for key, value in desired.items():
+        if held.get(key) != value:
+            yield Put(table, key, value, new=key not in held)
