@@ -3,7 +3,7 @@
 A connection finds its Service by where it arrived. Its entry in the table of fronts says all that HAProxy must know of the Service before
 it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so that
 stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
-`R` and `M` that a rate and a number of connections are limited. The name is for people.
+`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too.
 
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
 (it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
@@ -134,7 +134,8 @@ def _front(front: Frontend, slot: Slot, treatment: Treatment) -> str:
     ]
     name = str(front.backend) if _NAME.fullmatch(str(front.backend)) else "-"
     limits = (max(0, treatment.rate), max(0, treatment.max_connections))
-    return "|".join([slot, service_of(front.backend), "".join(marks) or "none", *map(str, limits), name])
+    at = [front.key.address, str(front.key.port)] if ":" in front.key.address else []
+    return "|".join([slot, service_of(front.backend), "".join(marks) or "none", *map(str, limits), name, *at])
 
 
 def held_by(table: Table) -> dict[str, Slot]:
