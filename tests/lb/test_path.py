@@ -129,7 +129,7 @@ async def test_endpoints_hear_the_proxy_protocol(lb: Balancer) -> None:
     endpoints = await lb.network.serve(A)
     await lb.have(service(endpoints, Treatment(send_proxy="v1")))
     assert (await lb.network.ask()).heard.startswith(f"PROXY TCP4 {CLIENT} {VIP} ")
-    assert (await lb.network.ask(VIP6)).heard.startswith(f"PROXY TCP6 fd81::2 {VIP6} ".removesuffix(f"{VIP6} "))
+    assert (await lb.network.ask(VIP6)).heard.startswith(f"PROXY TCP6 fd81::2 {VIP6} ")
     await lb.have(service(endpoints, Treatment(send_proxy="v2")))
     assert "QUIT" in (await lb.network.ask()).heard
 
@@ -282,16 +282,14 @@ async def test_a_restarted_service_changes_nothing_that_is_as_it_should_be(lb: B
     assert await lb.whole() == before
 
 
-async def test_what_others_changed_is_mended(lb: Balancer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_others_changed_is_mended(lb: Balancer) -> None:
     await lb.have(service(await lb.network.serve(A)))
     before = await lb.whole()
-    monkeypatch.setattr("haproxy_lb.apply.COMPARE", 0.1)
-    await lb.have()
-    await lb.have(service([Endpoint(A, 8080)]))
     await validate([*lb.network.router.enter, "nft", "flush", "ruleset"], timeout=5)
     stranger = Runtime(lb.directory / "admin.sock", lb.frame.tables)
     await stranger.ask([f"clear map {lb.directory}/fronts.map"])
     stranger.close()
+    lb.applier._compare_at = 0
 
     async def whole() -> bool:
         return bool((await lb.network.ask()).by) and await lb.whole() == before

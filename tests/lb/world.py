@@ -54,7 +54,7 @@ class Network:
         self.clients, self.router, self.backs = clients, router, backs
         self.served: dict[str, int] = {}
         self._stack = AsyncExitStack()
-        self._open: set[asyncio.Task[None]] = set()
+        self._open: list[asyncio.StreamWriter] = []
 
     def build(self) -> None:
         """Connects them, with addresses for 250 endpoints."""
@@ -82,8 +82,10 @@ class Network:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heard = []
         with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while (line := (await reader.readline()).decode(errors="replace")) and not line.startswith(("ask", "stay", "GET")):
+            while (line := (await reader.readline()).decode("latin-1")) and not line.startswith("GET"):
                 heard.append(line.strip())
+                if line.endswith(("ask\n", "stay\n")):
+                    break
             if not line:
                 return
             address = writer.get_extra_info("sockname")[0]
@@ -92,9 +94,16 @@ class Network:
                 return
             self.served[address] = self.served.get(address, 0) + 1
             writer.write(
-                json.dumps({"by": address, "peer": writer.get_extra_info("peername")[0], "heard": " ".join(heard)}).encode() + b"\n"
+                json.dumps(
+                    {
+                        "by": address,
+                        "peer": writer.get_extra_info("peername")[0],
+                        "heard": " ".join(heard).removesuffix("ask").removesuffix("stay").strip(),
+                    }
+                ).encode()
+                + b"\n"
             )
-            if line.startswith("stay"):
+            if line.endswith("stay\n"):
                 while word := await reader.readline():
                     writer.write(word)
 
@@ -112,6 +121,8 @@ class Network:
             made.close()
             raise
         reader, writer = await asyncio.open_connection(sock=made)
+        if word != "ask":
+            self._open.append(writer)
         try:
             writer.write(f"{before}{word}\n".encode())
             async with asyncio.timeout(8):
@@ -133,7 +144,9 @@ class Network:
         return answer
 
     async def close(self) -> None:
-        """Ends the endpoints."""
+        """Ends the connections and the endpoints."""
+        for writer in self._open:
+            writer.close()
         await self._stack.aclose()
 
 

@@ -42,6 +42,7 @@ class Configuration:
         self._news = asyncio.Event()
         self._latest: tuple[Layout, Desired] = (files.frame.slots, NOTHING)
         self._refused: tuple[str, float] = ("", 0.0)
+        self._goal: tuple[Layout, str] = ({}, "")
 
     async def begin(self) -> None:
         """Where there is nothing that HAProxy can start with, it gets something."""
@@ -66,7 +67,7 @@ class Configuration:
     async def renew(self, process: Process, running: Layout, needed: Layout, desired: Desired) -> bool:
         """Begins anew if `process` runs with another configuration than it should. Whether it did. Raises Lost."""
         goal = fitting(self.frame.slots, running, needed)
-        name = fingerprint(self.frame, goal)
+        name = self._name(goal)
         now = asyncio.get_running_loop().time()
         if name == process.fingerprint or (name == self._refused[0] and now < self._refused[1]):
             return False
@@ -80,6 +81,11 @@ class Configuration:
         await self._taken(name)
         self._refused = ("", 0.0)
         return True
+
+    def _name(self, goal: Layout) -> str:
+        if self._goal[0] != goal:
+            self._goal = (goal, fingerprint(self.frame, goal))
+        return self._goal[1]
 
     async def _taken(self, name: str) -> None:
         """Waits for a HAProxy that runs with that configuration. Raises Lost if none comes."""

@@ -3,7 +3,7 @@
 A connection finds its Service by where it arrived. Its entry in the table of fronts says all that HAProxy must know of the Service before
 it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so that
 stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
-`R` and `M` that a rate and a number of connections are limited. The name is for people.
+`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too.
 
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
 (it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
@@ -18,10 +18,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from haproxy_lb.model import Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
+from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.rules import FRONTS, PATHS, PROXIES, SOURCES, TABLES, Table
 from haproxy_lb.slots import Slot, path_of
 
@@ -73,35 +74,57 @@ class Desired:
     kernel: Mapping[FrontKey, str]  # an address inside for IPv6, nothing for IPv4
 
 
+@dataclass(frozen=True, slots=True)
+class _Front:
+    """What a front is made of, and what was made of it."""
+
+    of: tuple[Frontend, Slot, Treatment]
+    inside: str
+    arrives: str
+    value: str
+    sources: tuple[tuple[str, str], ...]
+
+
 class Desires:
-    """The way from a wish to a `Desired`. Remembers the servers of each backend, which are made anew only when that has changed."""
+    """The way from a wish to a `Desired`. What has not changed since the last one is not made again."""
 
     def __init__(self, inside: IPv6Network, port: int) -> None:
         self._inside = inside
         self._port = port
+        self._fronts: dict[FrontKey, _Front] = {}
         self._servers: dict[BackendKey, tuple[Backend, Mapping[str, Spec]]] = {}
 
     def of(self, wanted: Wanted, slots: Mapping[BackendKey, Slot]) -> Desired:
         """What should be held for the part of `wanted` that has slots."""
         tables: dict[str, Table] = {name: {} for name in TABLES}
-        kernel: dict[FrontKey, str] = {}
-        for key, front in sorted(wanted.frontends.items()):
-            slot, backend = slots.get(front.backend), wanted.backends.get(front.backend)
-            if slot is None or backend is None or address(key.address) != key.address:
-                continue
-            kernel[key] = self._address_inside(key)
-            arrives = f"{kernel[key]}:{self._port}" if kernel[key] else f"{key.address}:{key.port}"
-            tables[FRONTS][arrives] = _front(front, slot, backend.treatment)
-            tables[SOURCES].update(_prefixes(arrives, front.sources))
+        self._fronts = {
+            key: self._front(front, slots[front.backend], wanted.backends[front.backend].treatment)
+            for key, front in wanted.frontends.items()
+            if front.backend in slots and front.backend in wanted.backends and address(key.address) == key.address
+        }
+        tables[FRONTS] = {front.arrives: front.value for front in self._fronts.values()}
+        tables[SOURCES] = {key: network for front in self._fronts.values() for key, network in front.sources}
         for whose, slot in slots.items():
             treatment = wanted.backends[whose].treatment
+            if treatment is DEFAULT_TREATMENT:
+                continue
             tables[PROXIES].update(_prefixes(service_of(whose), treatment.accept_proxy))
             if path := path_of(treatment.check):
                 tables[PATHS][slot] = path
-        self._servers = {key: self._remembered(wanted.backends[key]) for key in slots}
+        self._servers = {key: self._servers_of(wanted.backends[key]) for key in slots}
+        kernel = {key: front.inside for key, front in self._fronts.items()}
         return Desired(tables, {slot: self._servers[key][1] for key, slot in slots.items()}, kernel)
 
-    def _remembered(self, backend: Backend) -> tuple[Backend, Mapping[str, Spec]]:
+    def _front(self, front: Frontend, slot: Slot, treatment: Treatment) -> _Front:
+        known, key = self._fronts.get(front.key), front.key
+        if known is not None and known.of == (front, slot, treatment):
+            return known
+        inside = self._address_inside(key)
+        arrives = f"{inside}:{self._port}" if inside else f"{key.address}:{key.port}"
+        value = _value(front, slot, treatment)
+        return _Front((front, slot, treatment), inside, arrives, value, tuple(_prefixes(arrives, front.sources)))
+
+    def _servers_of(self, backend: Backend) -> tuple[Backend, Mapping[str, Spec]]:
         known = self._servers.get(backend.key)
         return known if known is not None and known[0] == backend else (backend, servers(backend))
 
@@ -112,6 +135,7 @@ class Desires:
         return str(IPv6Address(int(self._inside.network_address) + int.from_bytes(digest)))
 
 
+@lru_cache(maxsize=65536)
 def address(text: str) -> str:
     """The address as HAProxy writes it; nothing if it is none."""
     try:
@@ -125,7 +149,7 @@ def service_of(key: BackendKey) -> str:
     return hashlib.sha256(str(key).encode()).hexdigest()[:_SERVICE]
 
 
-def _front(front: Frontend, slot: Slot, treatment: Treatment) -> str:
+def _value(front: Frontend, slot: Slot, treatment: Treatment) -> str:
     marks = [
         "P" if treatment.accept_proxy else "",
         "S" if front.sources else "",
@@ -134,14 +158,15 @@ def _front(front: Frontend, slot: Slot, treatment: Treatment) -> str:
     ]
     name = str(front.backend) if _NAME.fullmatch(str(front.backend)) else "-"
     limits = (max(0, treatment.rate), max(0, treatment.max_connections))
-    return "|".join([slot, service_of(front.backend), "".join(marks) or "none", *map(str, limits), name])
+    at = [front.key.address, str(front.key.port)] if ":" in front.key.address else []
+    return "|".join([slot, service_of(front.backend), "".join(marks) or "none", *map(str, limits), name, *at])
 
 
 def held_by(table: Table) -> dict[str, Slot]:
     """Which slot each service has, as the table of fronts says it."""
     found: dict[str, Slot] = {}
     for _, value in sorted(table.items()):
-        slot, service, *_ = [*value.split("|"), ""]
+        slot, service, *_ = [*value.split("|", 2), ""]
         found.setdefault(service, Slot(slot))
     return found
 

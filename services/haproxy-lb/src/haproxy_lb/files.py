@@ -7,7 +7,6 @@ put in the place of what it did.
 import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,6 @@ from common.process import atomic_write, validate
 from haproxy_lb import render
 from haproxy_lb.desire import Desired
 from haproxy_lb.frame import Frame
-from haproxy_lb.rules import TABLES
 from haproxy_lb.slots import Layout
 
 _DEADLINE: Final = 60.0
@@ -32,11 +30,11 @@ class Files:
         self.frame = frame
         self._directory = directory
         self._program = program
-        self._written: tuple[str, Mapping[str, str]] | None = None
+        self._written: Mapping[str, str] = {}
 
     async def good(self) -> bool:
         """Whether HAProxy would start with what is there."""
-        written = self._directory / "haproxy.cfg"
+        written = self._directory / render.CONFIGURATION
         try:
             return written.is_file() and not await self._fault(self._directory)
         except BadConfigurationError:
@@ -44,34 +42,31 @@ class Files:
 
     async def write(self, layout: Layout, desired: Desired) -> bool:
         """Puts all in its place if HAProxy takes it. Whether anything was different. Raises BadConfigurationError."""
-        text = await asyncio.to_thread(render.configuration, self.frame, layout, desired)
-        tables = {name: render.table(desired.tables[name]) for name in TABLES}
-        if self._written == (text, tables):
+        files = await asyncio.to_thread(render.files, self.frame, layout, desired)
+        if self._written == files:
             return False
-        await self._try(layout, desired, tables)
-        for name, content in tables.items():
-            atomic_write(self._directory / f"{name}.map", content.encode(), 0o640)
-        atomic_write(self._directory / "haproxy.cfg", text.encode(), 0o640)
-        self._written = (text, tables)
+        with tempfile.TemporaryDirectory(prefix="seaway-haproxy-") as scratch:
+            await asyncio.to_thread(_lay_out, Path(scratch), files, self.frame.tables)
+            if fault := await self._fault(Path(scratch)):
+                raise BadConfigurationError(fault.replace(scratch, "")[:2000])
+        await asyncio.to_thread(self._put, files)
+        self._written = files
         return True
 
-    async def _try(self, layout: Layout, desired: Desired, tables: Mapping[str, str]) -> None:
-        with tempfile.TemporaryDirectory(prefix="seaway-haproxy-") as name:
-            scratch = Path(name)
-            await asyncio.to_thread(self._lay_out, scratch, layout, desired, tables)
-            if fault := await self._fault(scratch):
-                raise BadConfigurationError(fault.replace(name, "")[:2000])
-
-    def _lay_out(self, scratch: Path, layout: Layout, desired: Desired, tables: Mapping[str, str]) -> None:
-        for name, content in tables.items():
-            (scratch / f"{name}.map").write_text(content)
-        text = render.configuration(replace(self.frame, tables=str(scratch)), layout, desired)
-        (scratch / "haproxy.cfg").write_text(text)
+    def _put(self, files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            atomic_write(self._directory / name, text.encode(), 0o640)
 
     async def _fault(self, directory: Path) -> str:
         """What HAProxy says against the configuration in `directory`; nothing if it takes it. Raises BadConfigurationError."""
         try:
-            outcome = await validate([*self._program, "-c", "-q", "-f", str(directory / "haproxy.cfg")], timeout=_DEADLINE)
+            outcome = await validate([*self._program, "-c", "-q", "-f", str(directory / render.CONFIGURATION)], timeout=_DEADLINE)
         except (OSError, TimeoutError) as error:
             raise BadConfigurationError(f"{self._program[0]} cannot say whether a configuration is good: {error}") from error
         return (outcome.output.strip() or f"it ended with {outcome.code}") if outcome.code else ""
+
+
+def _lay_out(scratch: Path, files: Mapping[str, str], tables: str) -> None:
+    """The same configuration, with its tables in `scratch`."""
+    for name, text in files.items():
+        (scratch / name).write_text(text.replace(f"{tables}/", f"{scratch}/") if name == render.CONFIGURATION else text)

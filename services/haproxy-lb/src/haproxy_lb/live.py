@@ -23,13 +23,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Live:
-    """One process of HAProxy, what it holds, and the kernel's fronts; None where our table is not there."""
+    """One process of HAProxy, what it holds, the slots that it has, and the kernel's fronts; None where our table is not there."""
 
     runtime: Runtime
     kernel: Kernel
     process: Process
     held: Held
     fronts: dict[FrontKey, str] | None
+    layout: Layout
 
     @classmethod
     async def read(cls, runtime: Runtime, kernel: Kernel) -> "Live":
@@ -39,12 +40,8 @@ class Live:
             runtime.close()
             raise Lost(f"HAProxy's process {process.pid} makes way for another one")
         effects.COMPARISONS.inc()
-        return cls(runtime, kernel, process, await runtime.held(), await kernel.held())
-
-    @property
-    def layout(self) -> Layout:
-        """The slots that this HAProxy has."""
-        return layout_of(self.held.slots)
+        held = await runtime.held()
+        return cls(runtime, kernel, process, held, await kernel.held(), layout_of(held.slots))
 
     def compare(self, before: "Live") -> None:
         """Says where this is not what `before` should have become."""

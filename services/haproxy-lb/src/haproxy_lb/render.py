@@ -10,15 +10,17 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
-from typing import Any
+from importlib import resources
+from typing import Any, Final
 
 import jinja2
 
 from haproxy_lb.desire import Desired
 from haproxy_lb.frame import Frame
-from haproxy_lb.rules import Table
+from haproxy_lb.rules import TABLES, Table
 from haproxy_lb.slots import Layout, Slot
+
+CONFIGURATION: Final = "haproxy.cfg"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ def fingerprint(frame: Frame, layout: Layout) -> str:
 def configuration(frame: Frame, layout: Layout, desired: Desired) -> str:
     """The text of haproxy.cfg."""
     return _render(frame, layout, {slot: _lines(specs) for slot, specs in desired.slots.items()}, fingerprint(frame, layout))
+
+
+def files(frame: Frame, layout: Layout, desired: Desired) -> dict[str, str]:
+    """All that HAProxy reads, by the names of the files. The configuration is last, since it needs the others."""
+    tables = {f"{name}.map": table(desired.tables[name]) for name in TABLES}
+    return tables | {CONFIGURATION: configuration(frame, layout, desired)}
 
 
 def table(entries: Table) -> str:
@@ -79,4 +87,4 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 no HTML
     )
-    return environment.from_string(files("haproxy_lb").joinpath("templates/haproxy.cfg.j2").read_text())
+    return environment.from_string(resources.files("haproxy_lb").joinpath("templates/haproxy.cfg.j2").read_text())

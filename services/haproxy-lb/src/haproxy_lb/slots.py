@@ -57,6 +57,7 @@ class Kind:
 Layout = Mapping[Kind, int]  # how many slots there are of each kind
 
 
+@lru_cache(maxsize=4096)
 def kind_of(treatment: Treatment) -> Kind:
     """The kind of slot that a treatment needs. Values out of bounds are brought within: they were judged where they were read."""
     times = treatment.timeouts
