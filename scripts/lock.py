@@ -8,7 +8,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-SERVICES = {"seaway": "seaway", "watcher": "seaway-watcher", "nginx-config-renderer": "seaway-nginx-config-renderer"}
+SERVICES = {
+    "seaway": "seaway",
+    "watcher": "seaway-watcher",
+    "nginx-config-renderer": "seaway-nginx-config-renderer",
+    "keepalived-vip": "seaway-keepalived-vip",
+}
 UV = "uv==0.13.9"
 BUILD = "hatchling==1.33.0\nsetuptools==84.2.1"  # for our own members, and for the one dependency that comes as source
 
