@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from common.bus.streams import ALL
-from common.contracts import subjects
+from common.contracts import subjects, vips
+from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
 from common.contracts.refs import ObjectRef
@@ -103,6 +104,10 @@ def markers_and_facts() -> str:
         (f"Sync marker (`{SYNC}`)", "sync.v1.<cluster>.<group>.<resource>", SyncMarker),
         ("Fact: applied", "evt.v1.<cluster>.<service>.applied", Applied),
         ("Fact: rejected", "evt.v1.<cluster>.<service>.rejected", Rejected),
+        ("Fact: held, released", "evt.v1.<cluster>.keepalived-vip.held", vips.VipMoved),
+        (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
+        ("Plan of floating addresses", "wanted.v1.<cluster>.keepalived-vip.plan", vips.VipPlan),
+        ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
     ]
     shown: set[type[BaseModel]] = {Fact, ObjectName, *(model for _, _, model in parts)}

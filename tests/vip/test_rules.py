@@ -1,6 +1,7 @@
 """What we believe of keepalived's reloads, held against keepalived."""
 
 import random
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def held(watch: Watch) -> set[Address]:
     return {address for address in POOL if watch.holders(str(address))}
 
 
+async def has(watch: Watch, wanted: Mapping[Address, str]) -> None:
+    await wait_until(lambda: held(watch) == wanted.keys(), within=SOON)
+
+
 async def test_keepalived_reloads_as_the_model_says(tmp_path: Path) -> None:
-    chance = random.Random(5)
+    chance = random.Random(5)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
         keepalived = Keepalived(net.machines[0], tmp_path)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
@@ -37,14 +42,14 @@ async def test_keepalived_reloads_as_the_model_says(tmp_path: Path) -> None:
         believed = layout.holders
         keepalived.configuration.write_text(render(layout, style))
         async with running(keepalived):
-            await wait_until(lambda: held(watch) == believed.keys(), within=SOON)
+            await has(watch, believed)
             lossy = 0
             for _ in range(25):
                 new = any_layout(chance)
                 believed = reloaded(believed, layout, new)
                 lossy += believed.keys() != new.holders.keys()
                 await keepalived.reload(render(new, style))
-                await wait_until(lambda now=believed.keys(): held(watch) == now, within=SOON)
+                await has(watch, believed)
                 # What keepalived believes and what is there are different now; a fresh start makes them one again.
                 layout = new
                 if believed.keys() != new.holders.keys():
@@ -58,12 +63,12 @@ async def _settle(keepalived: Keepalived, watch: Watch, style: Style, layout: La
     await keepalived.reload(render(empty, style))
     await wait_until(lambda: not held(watch), within=SOON)
     await keepalived.reload(render(layout, style))
-    await wait_until(lambda: held(watch) == layout.holders.keys(), within=SOON)
+    await has(watch, layout.holders)
     return dict(layout.holders)
 
 
 async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path) -> None:
-    chance = random.Random(6)
+    chance = random.Random(6)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
         keepalived = Keepalived(net.machines[0], tmp_path)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
@@ -71,13 +76,13 @@ async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path
         keepalived.configuration.write_text(render(layout, style))
         longest = 0.0
         async with running(keepalived):
-            await wait_until(lambda: held(watch) == layout.holders.keys(), within=SOON)
+            await has(watch, layout.holders)
             for _ in range(15):
                 new = any_layout(chance)
                 since = watch.moments[-1].at
                 for step in steps(layout, new):
                     await keepalived.reload(render(step, style))
-                await wait_until(lambda now=new: held(watch) == now.holders.keys(), within=SOON)
+                await has(watch, new.holders)
                 stayed = layout.holders.keys() & new.holders.keys()
                 gaps = [after - before for address in stayed for before, after in watch.gaps(str(address), since + 1e-9)]
                 longest = max([longest, *gaps])

@@ -8,9 +8,13 @@ loop goes on with it.
 import asyncio
 import contextlib
 import ctypes
+import itertools
+import json
 import os
+import selectors
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -18,10 +22,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from common.process import Child
+from common.process import Child, atomic_write
 from common.testing import wait_until
+from common.testing.nats import nats_binary
+from common.testing.objects import config_map
 from keepalived_vip.model import Address
 from keepalived_vip.rtnetlink import ADDRESS_GROUPS, Answered, Told, ask, read
 
@@ -184,7 +190,7 @@ class Watch:
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._over = threading.Event()
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> Self:
         for listener in self._sockets.values():
             listener.send(ask(1))
         self._thread.start()
@@ -226,8 +232,6 @@ class Watch:
         return spans
 
     def _listen(self) -> None:
-        import selectors  # noqa: PLC0415
-
         with selectors.DefaultSelector() as selector:
             for name, listener in self._sockets.items():
                 selector.register(listener, selectors.EVENT_READ, name)
@@ -332,7 +336,7 @@ class Probe:
         """The longest time between two good answers after `since`, in seconds."""
         good = [at for at, well in self.times if well and at >= since]
         edges = [since, *good]
-        return max((after - before for before, after in zip(edges, edges[1:], strict=False)), default=float("inf"))
+        return max((after - before for before, after in itertools.pairwise(edges)), default=float("inf"))
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -377,4 +381,105 @@ def drain(listener: socket.socket) -> None:
             listener.accept()[0].close()
 
 
-Anything = Any
+BUS = "10.9.0.254"
+
+
+class Crew:
+    """A cluster of nodes with the service on each, a bus and a watcher. Objects are manifests in a folder; the watcher follows them.
+
+    The last machine of the network is the client.
+    """
+
+    def __init__(self, net: Network, directory: Path, knobs: dict[str, str]) -> None:
+        self.net = net
+        self.nodes = net.machines[:-1]
+        self.client = net.machines[-1]
+        self.directory = directory
+        self.knobs = knobs
+        self.manifests = directory / "manifests"
+        self.manifests.mkdir(parents=True)
+        self.services = {machine.name: self._service(machine) for machine in self.nodes}
+        net.switch.ip("addr", "add", f"{BUS}/24", "dev", "br0")
+        conf = directory / "nats.conf"
+        conf.write_text(f'listen: "{BUS}:4222"\njetstream {{ store_dir: "{directory}/nats" }}\n')
+        self.bus = Child("nats", net.switch.command(nats_binary(), "-c", str(conf)))
+        self.watcher = Child(
+            "watcher",
+            net.switch.command(sys.executable, "-m", "watcher"),
+            environment=self._environment(MANIFESTS=str(self.manifests), LEASE_NAME="", MARKER_INTERVAL="2", PROBES="127.0.0.1:0"),
+        )
+        for machine in self.nodes:
+            self.node(machine)
+
+    def run_of(self, machine: Machine) -> Path:
+        return self.directory / machine.name
+
+    def pid(self, machine: Machine, which: str = "keepalived") -> int:
+        """Keepalived's process, or its child's (`vrrp`)."""
+        return int((self.run_of(machine) / f"{which}.pid").read_text())
+
+    def node(self, machine: Machine, *, labels: dict[str, str] | None = None, cordoned: bool = False, ready: bool = True) -> None:
+        """Writes a Node."""
+        addresses = [{"type": "InternalIP", "address": address} for address in (machine.v4, machine.v6)]
+        conditions = [{"type": "Ready", "status": "True" if ready else "Unknown"}]
+        self.write(
+            f"node-{machine.number}",
+            {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": machine.name, "labels": labels or {}},
+                "spec": {"unschedulable": cordoned},
+                "status": {"addresses": addresses, "conditions": conditions},
+            },
+        )
+
+    def vips(self, *addresses: str) -> None:
+        """Writes the ConfigMap with the operator's addresses."""
+        self.write("vips", config_map("vips", {"test": " ".join(addresses)}, "seaway-edge"))
+
+    def write(self, name: str, raw: dict[str, Any]) -> None:
+        atomic_write(self.manifests / f"{name}.json", json.dumps(raw).encode())
+
+    def health(self, machine: Machine) -> str:
+        return (self.run_of(machine) / "health").read_text().strip()
+
+    def configuration(self, machine: Machine) -> str:
+        path = self.run_of(machine) / "keepalived.conf"
+        return path.read_text() if path.exists() else ""
+
+    def seaway(self, *words: str) -> str:
+        """The operator's command."""
+        return self.net.switch.run(sys.executable, "-m", "seaway", *words, "--nats", f"nats://{BUS}:4222")
+
+    def _service(self, machine: Machine) -> Child:
+        run = self.run_of(machine)
+        knobs = {"NODE": machine.name, "INSTANCE": machine.name, "RUN": str(run), "STATE": str(run / "state"), **self.knobs}
+        return Child(
+            machine.name,
+            machine.space.command(sys.executable, "-m", "keepalived_vip"),
+            environment=self._environment(**knobs),
+            hear=lambda line: print(f"{machine.name}: {line}"),
+        )
+
+    @staticmethod
+    def _environment(**knobs: str) -> dict[str, str]:
+        common = {"BUS__URL": f"nats://{BUS}:4222", "LOG_FORMAT": "json", "PROBES": "127.0.0.1:0"} | knobs
+        return {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"} | {f"SEAWAY_{name}": value for name, value in common.items()}
+
+
+@asynccontextmanager
+async def crew(directory: Path, *, nodes: int = 3, **knobs: str) -> AsyncIterator[Crew]:
+    """A crew at work, and a client."""
+    with network(nodes + 1) as net:
+        made = Crew(net, directory, knobs)
+        async with asyncio.TaskGroup() as group:
+            children = [made.bus, made.watcher, *made.services.values()]
+            tasks = [group.create_task(child.run()) for child in children]
+            try:
+                yield made
+            finally:
+                await asyncio.gather(*(service.stop(10) for service in made.services.values()))
+                await made.watcher.stop(5)
+                await made.bus.stop(5)
+                for task in tasks:
+                    task.cancel()

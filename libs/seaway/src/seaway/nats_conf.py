@@ -23,6 +23,7 @@ from common.contracts import subjects
 
 WATCHER: Final = "watcher"
 RENDERER: Final = "nginx-config-renderer"
+VIP: Final = "keepalived-vip"
 OPERATOR: Final = "seaway"
 
 CLIENT_PORT: Final = 4222
@@ -104,6 +105,11 @@ def roles(cluster: str = "") -> dict[str, Role]:
             follows=(streams.STATE.name,),
             looks_up=(streams.STATE.name,),
             keeps=_EVERY,
+        ),
+        Role(
+            VIP,
+            publishes=(f"{subjects.WANTED}.{where}.{VIP}.*", *_reports(where, VIP)),
+            follows=(streams.STATE.name, streams.WANTED.name),
         ),
         Role(RENDERER, publishes=_reports(where, RENDERER), follows=(streams.STATE.name,)),
         Role(OPERATOR, follows=_LOGS, looks_up=_EVERY),

@@ -1,9 +1,9 @@
 """What floating addresses look like to this service.
 
-The cluster has a fixed number of *groups*. An address is put into a group when it is first wanted and stays there for as long as it is
-wanted; a group has a *home*, the node that should hold its addresses. So addresses spread over the nodes by their groups' homes, and a node
-that comes or goes changes homes, not groups. On each node a group is one VRRP *instance* a family (RFC 9568 §1.2: a virtual router is of one
-family), always there, also while it has no address: so an address comes and goes without any instance coming or going.
+The cluster has a fixed number of *groups*. An address is put into a group when it is first wanted and stays there for as long as it
+is wanted; a group has a *home*, the node that should hold its addresses. So addresses spread over the nodes by their groups' homes,
+and a node that comes or goes changes homes, not groups. On each node a group is one VRRP *instance* a family (RFC 9568 §1.2: a virtual
+router is of one family), always there, also without an address: so an address comes and goes, and no instance does.
 
     Plan      group of each address, home of each group, members    the same on all nodes
     Layout    the instances of one node with their addresses        what keepalived.conf says

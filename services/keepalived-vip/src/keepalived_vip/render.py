@@ -1,7 +1,7 @@
 """The text of keepalived.conf (keepalived.conf(5)), constant in form: numbers, addresses and names of interfaces are all that varies.
 
-Each of these was checked before: an address is an `ipaddress` value, a name of an interface has passed `INTERFACE`, a node's name appears in
-no line. Why it is as it is:
+Each of these was checked before: an address is an `ipaddress` value, a name of an interface has passed `INTERFACE`, and a node's name
+appears in no line. Why it is as it is:
 
 - `virtual_ipaddress` holds one address that never changes, of the loopback interface, since it is what an advertisement carries, and a
   backup that knows other addresses than the master discards its advertisements and becomes a second master. What is really wanted stands in
@@ -76,7 +76,7 @@ def _head(style: Style) -> Iterator[str]:
 
 
 def _instance(instance: Instance, style: Style) -> Iterator[str]:
-    width = 32 if instance.family == 4 else 128
+    width, scope = (32, " scope host") if instance.family == 4 else (128, "")
     yield f"vrrp_instance {instance.name} {{"
     yield "    state BACKUP"
     yield "    version 3"
@@ -96,7 +96,7 @@ def _instance(instance: Instance, style: Style) -> Iterator[str]:
     yield "        edge"
     yield "    }"
     yield "    virtual_ipaddress {"
-    yield f"        {anchor(instance)}/{width} dev lo scope host no_track"
+    yield f"        {anchor(instance)}/{width} dev lo{scope} no_track"
     yield "    }"
     if instance.addresses:
         yield "    virtual_ipaddress_excluded {"

@@ -31,7 +31,7 @@ _CODE: Final = struct.Struct("=i")
 Address = IPv4Address | IPv6Address
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """An address on an interface, by the interface's index."""
 

@@ -74,7 +74,16 @@ HOOKS: Final = StreamConfig(
     max_age=7 * DAY,
     max_bytes=GIB // 2,
 )
-ALL: Final = (STATE, EVENTS, ALERTS, JOBS, DEAD_LETTERS, GIVEN_UP, HOOKS)
+WANTED: Final = StreamConfig(
+    name="WANTED",
+    description="What services want of each other, compacted: the newest wish of each",
+    subjects=(f"{subjects.WANTED}.>",),
+    per_subject=1,
+    message_ttl=True,
+    deny_delete=True,
+    max_bytes=GIB // 16,
+)
+ALL: Final = (STATE, EVENTS, ALERTS, JOBS, DEAD_LETTERS, GIVEN_UP, HOOKS, WANTED)
 
 
 async def ensure_streams(bus: Bus, replicas: int, configs: Iterable[StreamConfig] = ALL) -> dict[str, StreamState]:

@@ -6,6 +6,7 @@
     alerts.v1.<cluster>.<severity>.<service>.<name>             what an operator should act on
     jobs.v1.<cluster>.<domain>.<verb>                           work to be done once; given up: dlq.v1.<cluster>.<domain>.<verb>
     hooks.v1.<source>.<project>.<event>                         a webhook as it came
+    wanted.v1.<cluster>.<service>.<what>                        what a service wants of others, until it wants something else
 
 Each token is an encoded text. The encoding is injective and readable: letters, digits and `-` stay, `.` becomes `_`, and any other byte
 of the UTF-8 form becomes `=XX`. So no text can smuggle a `.`, `*` or `>` into a subject, and two texts never share one. The token `_`
@@ -28,6 +29,7 @@ ALERTS: Final = "alerts.v1"
 JOBS: Final = "jobs.v1"
 DEAD_LETTERS: Final = "dlq.v1"
 HOOKS: Final = "hooks.v1"
+WANTED: Final = "wanted.v1"
 
 _NO_NAMESPACE: Final = "_"
 _CORE: Final = "core"
@@ -90,6 +92,11 @@ def alert_subject(cluster: str, severity: str, service: str, name: str) -> str:
 def job_subject(cluster: str, domain: str, verb: str) -> str:
     """Work of one domain."""
     return f"{JOBS}.{encode(cluster)}.{encode(domain)}.{encode(verb)}"
+
+
+def wanted_subject(cluster: str, service: str, what: str) -> str:
+    """What `service` wants of others, such as `wanted.v1.prod.haproxy-lb.addresses`."""
+    return f"{WANTED}.{encode(cluster)}.{encode(service)}.{encode(what)}"
 
 
 def dead_letter_subject(job: str) -> str:

@@ -35,6 +35,10 @@ class Reports:
         """The component matches the wanted state again."""
         self._say(Applied(instance=self._instance, revision=revision, changed=changed, counts=dict(counts)), "applied")
 
+    def fact(self, fact: Fact, what: str) -> None:
+        """Something else that happened."""
+        self._say(fact, what)
+
     def problems(self, problems: Iterable[Problem]) -> bool:
         """All problems that there are now. False if there was no room to tell all that is new: give them again."""
         now = frozenset(problems)
