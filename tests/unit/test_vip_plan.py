@@ -69,7 +69,7 @@ def test_groups_that_are_too_many_stay_until_they_are_empty() -> None:
 
 def test_vrids_beyond_the_last_are_refused_with_the_knob() -> None:
     plan = revise(Plan(), [], THREE, 12)
-    with pytest.raises(TooManyError, match="group 11 would be VRID 256.*--first-vrid"):
+    with pytest.raises(TooManyError, match=r"group 11 would be VRID 256.*--first-vrid"):
         layout(plan, "node-1", 245, 12)
 
 

@@ -396,6 +396,8 @@ class Crew:
         self.client = net.machines[-1]
         self.directory = directory
         self.knobs = knobs
+        self.events: dict[str, list[dict[str, Any]]] = {}
+        self.firing: set[tuple[str, str]] = set()
         self.manifests = directory / "manifests"
         self.manifests.mkdir(parents=True)
         self.services = {machine.name: self._service(machine) for machine in self.nodes}
@@ -458,8 +460,22 @@ class Crew:
             machine.name,
             machine.space.command(sys.executable, "-m", "keepalived_vip"),
             environment=self._environment(**knobs),
-            hear=lambda line: print(f"{machine.name}: {line}"),
+            hear=lambda line: self._hear(machine, line),
         )
+
+    def _hear(self, machine: Machine, line: str) -> None:
+        print(f"{machine.name}: {line}")
+        if not line.startswith("{"):
+            return
+        event = json.loads(line)
+        self.events.setdefault(machine.name, []).append(event)
+        if event["event"] == "alert":
+            where = (machine.name, event["alert"])
+            (self.firing.add if event["status"] == "firing" else self.firing.discard)(where)
+
+    def alerts(self) -> set[str]:
+        """The names of the alerts that are firing."""
+        return {name for _, name in self.firing}
 
     @staticmethod
     def _environment(**knobs: str) -> dict[str, str]:
@@ -483,3 +499,71 @@ async def crew(directory: Path, *, nodes: int = 3, **knobs: str) -> AsyncIterato
                 await made.bus.stop(5)
                 for task in tasks:
                     task.cancel()
+
+
+class Scene:
+    """A crew that holds its addresses, a watch on every kernel, and a client that connects to one of the addresses all the time."""
+
+    def __init__(self, crew: Crew, watch: Watch, probe: Probe) -> None:
+        self.crew = crew
+        self.watch = watch
+        self.probe = probe
+
+    @property
+    def holder(self) -> Machine:
+        """The one node that holds the probed address."""
+        (name,) = self.watch.holders(self.probe.address)
+        return self.machine(name)
+
+    def machine(self, name: str) -> Machine:
+        return next(machine for machine in self.crew.nodes if machine.name == name)
+
+    def settled(self, *addresses: str) -> bool:
+        """Whether each address has one holder."""
+        return all(len(self.watch.holders(address)) == 1 for address in addresses)
+
+    async def moved_from(self, machine: Machine) -> Machine:
+        """Waits until another node alone holds the probed address."""
+        await wait_until(lambda: len(self.watch.holders(self.probe.address) - {machine.name}) == 1, within=SOON)
+        (name,) = self.watch.holders(self.probe.address) - {machine.name}
+        return self.machine(name)
+
+    async def answered(self, since: float) -> None:
+        """Waits until the probe has had some answers since that moment."""
+        await wait_until(lambda: sum(well for at, well in self.probe.times if at >= since) > 20, within=SOON)
+
+    async def outage(self, since: float, what: str) -> float:
+        """For how long the client was not answered, at the longest; printed."""
+        await wait_until(lambda: any(well for at, well in self.probe.times if at >= time.monotonic() - 0.1), within=SOON)
+        await self.answered(time.monotonic())
+        longest = self.probe.outage(since)
+        print(f"{what}: {longest * 1000:.0f} ms without an answer")
+        return longest
+
+
+@asynccontextmanager
+async def scene(directory: Path, *addresses: str, nodes: int = 3, **knobs: str) -> AsyncIterator[Scene]:
+    """A crew at work that holds `addresses`; the first of them is probed."""
+    async with crew(directory, nodes=nodes, **knobs) as made, asyncio.TaskGroup() as group:
+        listeners = [served(machine) for machine in made.nodes]
+        with Watch(made.nodes) as watch:
+            probe = Probe(made.client.space, addresses[0])
+            made.vips(*addresses)
+            tasks = [group.create_task(probe.run()), group.create_task(_accept(listeners))]
+            found = Scene(made, watch, probe)
+            try:
+                await wait_until(lambda: found.settled(*addresses), within=2 * SOON)
+                await found.answered(time.monotonic())
+                yield found
+            finally:
+                for task in tasks:
+                    task.cancel()
+                for listener in listeners:
+                    listener.close()
+
+
+async def _accept(listeners: Sequence[socket.socket]) -> None:
+    while True:
+        for listener in listeners:
+            drain(listener)
+        await asyncio.sleep(0.05)

@@ -2,7 +2,7 @@
 
 Both stand among the wishes (`wanted.v1`), where only the newest of each stays:
 
-    wanted.v1.<cluster>.keepalived-vip.plan             the plan, written by compare-and-set by whichever node sees first that it must change
+    wanted.v1.<cluster>.keepalived-vip.plan             the plan, by compare-and-set, of whichever node sees first that it must change
     wanted.v1.<cluster>.keepalived-vip.node=2F<name>    what a node has in force, said again every few seconds for as long as it lives
 """
 
