@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -34,6 +34,7 @@ from keepalived_vip.rtnetlink import ADDRESS_GROUPS, Answered, Told, ask, read
 T = TypeVar("T")
 SOON = 20.0
 PORT = 8080
+EDGE_PORT = 9000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -360,13 +361,13 @@ class Probe:
             await asyncio.sleep(self.every)
 
 
-def served(machine: Machine) -> socket.socket:
-    """A listener for probes on all addresses of a machine; the kernel accepts for it."""
+def served(machine: Machine, port: int = PORT) -> socket.socket:
+    """A listener on all addresses of a machine; the kernel accepts for it."""
 
     def make() -> socket.socket:
         listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("::", PORT))
+        listener.bind(("::", port))
         listener.listen(4096)
         return listener
 
@@ -375,6 +376,8 @@ def served(machine: Machine) -> socket.socket:
 
 def drain(listener: socket.socket) -> None:
     """Accepts what waits, so that the queue never fills."""
+    if listener.fileno() < 0:
+        return
     listener.setblocking(False)  # noqa: FBT003
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -501,6 +504,11 @@ async def crew(directory: Path, *, nodes: int = 3, **knobs: str) -> AsyncIterato
                     task.cancel()
 
 
+def edge(machine: Machine) -> socket.socket:
+    """Something that listens where a node's edge should."""
+    return served(machine, EDGE_PORT)
+
+
 class Scene:
     """A crew that holds its addresses, a watch on every kernel, and a client that connects to one of the addresses all the time."""
 
@@ -508,6 +516,7 @@ class Scene:
         self.crew = crew
         self.watch = watch
         self.probe = probe
+        self.edges = {machine.name: edge(machine) for machine in crew.nodes}
 
     @property
     def holder(self) -> Machine:
@@ -549,8 +558,8 @@ async def scene(directory: Path, *addresses: str, nodes: int = 3, **knobs: str) 
         with Watch(made.nodes) as watch:
             probe = Probe(made.client.space, addresses[0])
             made.vips(*addresses)
-            tasks = [group.create_task(probe.run()), group.create_task(_accept(listeners))]
             found = Scene(made, watch, probe)
+            tasks = [group.create_task(probe.run()), group.create_task(_accept(listeners, found.edges))]
             try:
                 await wait_until(lambda: found.settled(*addresses), within=2 * SOON)
                 await found.answered(time.monotonic())
@@ -558,12 +567,12 @@ async def scene(directory: Path, *addresses: str, nodes: int = 3, **knobs: str) 
             finally:
                 for task in tasks:
                     task.cancel()
-                for listener in listeners:
+                for listener in (*listeners, *found.edges.values()):
                     listener.close()
 
 
-async def _accept(listeners: Sequence[socket.socket]) -> None:
+async def _accept(listeners: Sequence[socket.socket], edges: Mapping[str, socket.socket]) -> None:
     while True:
-        for listener in listeners:
+        for listener in (*listeners, *edges.values()):
             drain(listener)
         await asyncio.sleep(0.05)

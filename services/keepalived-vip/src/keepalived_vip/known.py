@@ -97,6 +97,15 @@ class Known:
         return members(self._store.all(Node), self._scope.selector)[0]
 
     @property
+    def present(self) -> tuple[Member, ...]:
+        """The nodes of the plan as they are now: what befalls a node counts for itself before all have agreed on what follows."""
+        planned = self.agreed.plan.members
+        if self.awaited:
+            return planned
+        names = {member.name for member in planned}
+        return tuple(member for member in self.members if member.name in names)
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object or wish, sorted."""
         of_nodes = members(self._store.all(Node), self._scope.selector)[1]

@@ -24,7 +24,10 @@ from keepalived_vip.known import Known
 from keepalived_vip.wire import dumped
 
 _TURN: Final = 0.3  # seconds between the tries of one node and the next
-_GATHER: Final = 0.05
+_GATHER: Final = 0.02
+_HANDED_OVER: Final = (
+    0.5  # seconds in which a node that leaves has handed its addresses over, before anybody is bothered with a reload
+)
 _HEARTBEAT: Final = 5.0
 _BACKOFF: Final = Backoff(first=0.2, most=5, factor=2, jitter=1)
 
@@ -50,7 +53,7 @@ class Speaker:
             self.plan_news.clear()
             if self._known.proposal is None:
                 continue
-            await asyncio.sleep(_GATHER + self._turn * _TURN)
+            await asyncio.sleep(self._gather + self._turn * _TURN)
             try:
                 await self._propose()
                 attempt = 0
@@ -82,6 +85,10 @@ class Speaker:
                     log.warning("report.delayed", reason=str(error))
                 await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
                 attempt += 1
+
+    @property
+    def _gather(self) -> float:
+        return _GATHER if self._known.members == self._known.agreed.plan.members else _HANDED_OVER
 
     @property
     def _turn(self) -> int:

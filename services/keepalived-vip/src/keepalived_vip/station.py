@@ -137,7 +137,7 @@ class Station:
     def _judge(self) -> None:
         if not self._edges.asked:
             return
-        members = self._known.agreed.plan.members
+        members = self._known.present
         heard = {name: one.said for name, one in self._known.heard.items()}
         node = self._settings.node
         self.verdict = verdict(node, members, strangers(node, members, heard), self._edges.unready, self._settings.unready)
