@@ -25,7 +25,7 @@ check: setup ## Lint, types, import contracts and unit tests; under a minute
 	@$(BIN)/pytest -q tests/unit tests/contract
 
 test: check ## Everything: the checks, and all tests on real parts
-	@$(SETUP) edge cluster images bench clients
+	@$(SETUP) edge vip cluster images bench clients
 	@$(BIN)/pytest -q --durations=15 tests
 
 cluster: ## A real one-node Kubernetes on this machine; kubeconfig at .run/cluster/kubeconfig

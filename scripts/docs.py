@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from common.bus.streams import ALL
-from common.contracts import subjects
+from common.contracts import subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
@@ -105,6 +105,9 @@ def markers_and_facts() -> str:
         ("Fact: applied", "evt.v1.<cluster>.<service>.applied", Applied),
         ("Fact: rejected", "evt.v1.<cluster>.<service>.rejected", Rejected),
         ("Fact: address", "evt.v1.<cluster>.haproxy-lb.address", AddressGiven),
+        ("Fact: held, released", "evt.v1.<cluster>.keepalived-vip.held", vips.VipMoved),
+        ("Plan of floating addresses", "wanted.v1.<cluster>.keepalived-vip.plan", vips.VipPlan),
+        ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
         (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]

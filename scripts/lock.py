@@ -13,6 +13,7 @@ SERVICES = {
     "watcher": "seaway-watcher",
     "nginx-config-renderer": "seaway-nginx-config-renderer",
     "haproxy-lb": "seaway-haproxy-lb",
+    "keepalived-vip": "seaway-keepalived-vip",
 }
 UV = "uv==0.13.9"
 BUILD = "hatchling==1.33.0\nsetuptools==84.2.1"  # for our own members, and for the one dependency that comes as source

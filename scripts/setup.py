@@ -19,17 +19,25 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seaway"
 VENV = ROOT / ".venv"
-MEMBERS = ("libs/common", "libs/seaway", "services/haproxy-lb", "services/nginx-config-renderer", "services/watcher")
+MEMBERS = (
+    "libs/common",
+    "libs/seaway",
+    "services/haproxy-lb",
+    "services/keepalived-vip",
+    "services/nginx-config-renderer",
+    "services/watcher",
+)
 
 PACKAGES = {
     "edge": ("nginx", "libnginx-mod-http-lua", "libnginx-mod-stream", "libnginx-mod-stream-js", "lua-cjson"),
     "cluster": ("busybox-static", "conntrack", "containerd", "containernetworking-plugins", "iproute2", "iptables", "runc"),
+    "vip": ("arping", "iproute2", "iptables", "keepalived", "procps"),
     "images": ("buildah", "busybox-static", "ca-certificates", "debootstrap", "openssl"),
     "bench": ("wrk",),
     "clients": ("curl",),
 }
 # Services that Debian starts when it installs these packages; Seaway runs the programs itself.
-SERVICES = {"nginx": "nginx", "containerd": "containerd"}
+SERVICES = {"nginx": "nginx", "containerd": "containerd", "keepalived": "keepalived"}
 
 
 class SetupError(Exception):

@@ -24,6 +24,7 @@ from common.contracts import subjects
 WATCHER: Final = "watcher"
 RENDERER: Final = "nginx-config-renderer"
 BALANCER: Final = "haproxy-lb"
+VIP: Final = "keepalived-vip"
 OPERATOR: Final = "seaway"
 
 CLIENT_PORT: Final = 4222
@@ -111,6 +112,11 @@ def roles(cluster: str = "") -> dict[str, Role]:
             publishes=(f"{subjects.WANTED}.{where}.{BALANCER}.*", *_reports(where, BALANCER)),
             follows=(streams.STATE.name,),
             looks_up=(streams.WANTED.name,),
+        ),
+        Role(
+            VIP,
+            publishes=(f"{subjects.WANTED}.{where}.{VIP}.*", *_reports(where, VIP)),
+            follows=(streams.STATE.name, streams.WANTED.name),
         ),
         Role(RENDERER, publishes=_reports(where, RENDERER), follows=(streams.STATE.name,)),
         Role(OPERATOR, follows=_LOGS, looks_up=_EVERY),

@@ -1,0 +1,1 @@
+"""Keeps floating addresses on the nodes of a cluster, by VRRP."""

@@ -1,0 +1,99 @@
+"""Follow: what the bus has becomes what this node knows. Whoever waits for `news` is woken by every change.
+
+Two streams are followed: the replica of the cluster, and the wishes, where services, the plan and the other nodes speak.
+"""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from common.bus.follower import Follower
+from common.bus.protocol import Bus
+from common.bus.streams import STATE, WANTED
+from common.contracts.objects import ConfigMap
+from common.contracts.subjects import WANTED as WANTED_ROOT
+from common.contracts.subjects import encode, state_filter, state_subject, sync_subject
+from common.contracts.vips import VipError, VipPlan
+from common.process import atomic_write
+from common.replica import Comparison
+from common.runtime.reports import Reports
+from common.snapshot import Replaced
+from keepalived_vip.known import FOLLOWED, Known, Scope
+from keepalived_vip.wire import Agreed, dumped, loaded
+
+_NAME: Final = "keepalived-vip"
+
+log = structlog.get_logger(__name__)
+
+
+class Intake:
+    """The one that changes `known`."""
+
+    def __init__(
+        self, known: Known, scope: Scope, reports: Reports, *, kept: Path, instance: str, news: tuple[asyncio.Event, ...]
+    ) -> None:
+        self._news = news
+        self._known = known
+        self._scope = scope
+        self._kept = kept
+        self._instance = instance
+        self._reports = reports
+
+    async def follow_state(self, bus: Bus) -> None:
+        """Takes the replica, until cancelled; anew where it does not agree with the watcher's."""
+        cluster = self._scope.cluster
+        filters = [subject for one in FOLLOWED for subject in (state_filter(cluster, one), sync_subject(cluster, one))]
+        filters += [state_subject(cluster, ref) for ref in sorted({self._scope.statics, self._scope.pools})]
+        filters.append(sync_subject(cluster, ConfigMap.resource))
+        while True:
+            async with Follower(bus, STATE.name, filters, name=f"{_NAME}-state") as updates:
+                async for update in updates:
+                    compared: tuple[Comparison, ...] = ()
+                    if isinstance(update, Replaced):
+                        self._known.replace_state(update.messages, update.tombstones, updates.created)
+                    else:
+                        compared = self._known.take_state(update.messages, updates.created)
+                    self._wake()
+                    if not all(map(self._equal, compared)):
+                        break
+
+    async def follow_wishes(self, bus: Bus) -> None:
+        """Takes the wishes, until cancelled. A new plan is kept on the disk."""
+        filters = [f"{WANTED_ROOT}.{encode(self._scope.cluster)}.>"]
+        async with Follower(bus, WANTED.name, filters, name=f"{_NAME}-wishes") as updates:
+            async for update in updates:
+                now = asyncio.get_running_loop().time()
+                if self._known.take_wishes(update.messages, whole=isinstance(update, Replaced), now=now):
+                    keep(self._kept, self._known.agreed, self._instance)
+                    log.info("plan.taken", revision=self._known.agreed.revision, addresses=len(self._known.agreed.owners))
+                self._wake()
+
+    def _wake(self) -> None:
+        for news in self._news:
+            news.set()
+
+    def _equal(self, comparison: Comparison) -> bool:
+        fault = None
+        if not comparison.equal:
+            log.error("replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count)
+            fault = f"our replica of {comparison.resource} differs from the watcher's; it is being taken anew"
+        self._reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", fault)
+        return comparison.equal
+
+
+def keep(path: Path, agreed: Agreed, instance: str) -> None:
+    """Writes the plan to the disk, for a start without the bus."""
+    atomic_write(path, dumped(agreed, instance).model_dump_json().encode(), 0o600)
+
+
+def kept(path: Path) -> Agreed | None:
+    """The plan that was kept, if there is a good one."""
+    try:
+        return loaded(VipPlan.model_validate_json(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, VipError) as error:
+        log.warning("plan.unreadable", path=str(path), reason=str(error).splitlines()[0])
+        return None

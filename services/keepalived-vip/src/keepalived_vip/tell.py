@@ -1,0 +1,85 @@
+"""Tell: facts of addresses that move, and alerts of what an operator should act on.
+
+Each node tells of itself. What can only be seen by comparing all nodes is told by one of them.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from common.runtime.reports import Reports
+from keepalived_vip import metrics
+from keepalived_vip.census import nowhere, speaker, twice
+from keepalived_vip.keeper import Keeper
+from keepalived_vip.known import Known
+from keepalived_vip.model import Address
+from keepalived_vip.settings import Settings
+from keepalived_vip.station import Station
+
+LOOK: Final = 1.0  # seconds between two looks
+PATIENCE: Final = 5.0  # seconds that something may last before it is worth an alert
+_SHOWN: Final = 5
+
+
+class Teller:
+    """Tells what is wrong, and when it is over."""
+
+    def __init__(self, settings: Settings, known: Known, station: Station, keeper: Keeper, reports: Reports) -> None:
+        self._settings = settings
+        self._known = known
+        self._station = station
+        self._keeper = keeper
+        self._reports = reports
+        self._since: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Tells until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            while self._station.moves:
+                fact = self._station.moves.popleft()
+                self._reports.fact(fact, "held" if fact.held else "released")
+            now = asyncio.get_running_loop().time()
+            wanted = self._known.agreed.plan.groups
+            metrics.WANTED.set(len(wanted))
+            self._own(now)
+            self._all(wanted, now)
+            if self._known.complete:
+                self._reports.problems(self._known.problems)
+
+    def _own(self, now: float) -> None:
+        down = (
+            None
+            if self._station.scene.alive
+            else f"keepalived does not run on node {self._settings.node}; its last words are in its log"
+        )
+        waits = bool(self._keeper.running.instances)
+        self._alert("KeepalivedDown", down if waits else None, now)
+        self._alert("ConfigurationRefused", self._keeper.trouble if waits or self._station.trouble is None else None, now)
+        self._alert("NoPart", self._station.trouble if self._known.complete else None, now)
+        self._alert("HeldBack", self._station.verdict.reason or None, now, "warning")
+
+    def _all(self, wanted: Mapping[Address, int], now: float) -> None:
+        heard = self._known.heard
+        mine = speaker(heard, now) == self._settings.node
+        lost = nowhere(heard, wanted, now) if mine else ()
+        self._alert("AddressNowhere", f"no node holds {_listed(lost)}; `seaway vip list` shows why" if lost else None, now)
+        double = twice(heard, wanted, now) if mine else {}
+        sentence = None
+        for address, names in list(double.items())[:1]:
+            others = f" (and {len(double) - 1} more)" if len(double) > 1 else ""
+            sentence = f"{address}{others} is held by {' and '.join(names)}, which do not hear each other's VRRP"
+        self._alert("AddressTwice", sentence, now)
+
+    def _alert(self, name: str, summary: str | None, now: float, severity: str = "critical") -> None:
+        """Raises what has lasted for a while."""
+        if summary is None:
+            self._since.pop(name, None)
+        elif now - self._since.setdefault(name, now) < PATIENCE:
+            return
+        self._reports.alert(name, "warning" if severity == "warning" else "critical", summary)
+
+
+def _listed(addresses: tuple[Address, ...]) -> str:
+    more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
+    return ", ".join(map(str, addresses[:_SHOWN])) + more

@@ -1,0 +1,59 @@
+"""Configurations that keepalived would end on: they are refused, and what runs goes on."""
+
+import asyncio
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from common.testing import wait_until
+from keepalived_vip.keepalived import Keepalived as Guarded
+from keepalived_vip.keepalived import Refused
+from keepalived_vip.keeper import Keeper
+from keepalived_vip.model import Instance, Layout, Peer
+from keepalived_vip.render import Style, render
+from tests.vip.world import SOON, Keepalived, Watch, network, running
+
+VIP = "10.9.0.100"
+GOOD = Layout((Instance(0, 4, 100, 240, "10.9.0.1", (Peer("node-2", "10.9.0.2"),), (ip_address(VIP),)),))
+DOUBLE_VRID = Layout((*GOOD.instances, replace(GOOD.instances[0], group=1, addresses=())))
+
+
+async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path) -> None:
+    with network(1) as net, Watch(net.machines) as watch:
+        real = Keepalived(net.machines[0], tmp_path)
+        style = Style("eth0", str(real.track_file), preempt_delay=None)
+        keeper = Keeper(Guarded("keepalived", tmp_path), tmp_path / "layout.json", 0.1)
+        task = asyncio.create_task(keeper.run(frozenset))
+        try:
+            keeper.want(GOOD, style)
+            await wait_until(lambda: keeper.settled, within=SOON)
+            (tmp_path / "pid").unlink(missing_ok=True)
+            async with running(real):
+                await wait_until(lambda: bool(watch.holders(VIP)), within=SOON)
+                keeper.want(DOUBLE_VRID, style)
+                await wait_until(lambda: keeper.trouble is not None, within=SOON)
+                assert "virtual_router_id" in str(keeper.trouble) or "VRID" in str(keeper.trouble), keeper.trouble
+                assert real.configuration.read_text() == render(GOOD, style)
+                assert watch.holders(VIP)
+                assert real.child.pid is not None
+                keeper.want(GOOD, style)
+                await wait_until(lambda: keeper.settled, within=SOON)
+                # Without the gate this very text ends keepalived, and leaves the address behind.
+                real.configuration.write_text(render(DOUBLE_VRID, style))
+                real.child.reload()
+                await wait_until(lambda: real.child.starts > 1, within=SOON)
+        finally:
+            task.cancel()
+
+
+@pytest.mark.parametrize("text", ["vrrp_instance x {", "nonsense\n", render(DOUBLE_VRID, Style("lo", "/x"))])
+async def test_the_gate_refuses_what_is_not_good(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Refused, match="keepalived -t says"):
+        await Guarded("keepalived", tmp_path).check(text)
+
+
+async def test_the_gate_says_when_there_is_no_keepalived(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no-such-program"):
+        await Guarded("no-such-program", tmp_path).check("")
