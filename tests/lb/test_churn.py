@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.testing import wait_until
-from haproxy_lb.model import Endpoint
+from haproxy_lb.model import Backend, Endpoint, Frontend
 from haproxy_lb.slots import Kind
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, balancer, service
@@ -27,7 +27,7 @@ async def test_all_endpoints_are_replaced_under_load_without_an_error_or_a_reloa
     everybody = await lb.network.serve(*(f"10.82.0.{n}" for n in range(10, 110)))
     old, new = everybody[:50], everybody[50:]
 
-    def services(endpoints: list[Endpoint]) -> list[object]:
+    def services(endpoints: list[Endpoint]) -> list[tuple[Backend, list[Frontend]]]:
         return [service(endpoints, name=f"s{port}", fronts=[(VIP, port)]) for port in ports]
 
     await lb.have(*services(old))
@@ -36,7 +36,8 @@ async def test_all_endpoints_are_replaced_under_load_without_an_error_or_a_reloa
     async def client(port: int) -> None:
         nonlocal asked, failed
         while going:
-            failed += not (await lb.network.ask(port=port)).by
+            answer = await lb.network.ask(port=port)
+            failed += not answer.by
             asked += 1
 
     async with asyncio.TaskGroup() as group:

@@ -85,8 +85,8 @@ class Outcome:
 async def validate(
     command: Sequence[str], *, timeout: float, environment: Mapping[str, str] | None = None, told: bytes | None = None
 ) -> Outcome:
-    """Runs a program to its end; it reads `told` on its input. Raises TimeoutError after `timeout` seconds (it is killed then), OSError if it
-    cannot be started.
+    """Runs a program to its end; it reads `told` on its input. Raises TimeoutError after `timeout` seconds (it is killed then), OSError if
+    it cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
