@@ -45,9 +45,9 @@ async def compose(app: App[Settings]) -> None:
 def data_path(settings: Settings) -> Applier:
     """The way of connections: HAProxy by its sockets, and the kernel by its table."""
     frame = settings.frame
-    runtime = Runtime(settings.state / ADMIN, frame.tables)
+    runtime = Runtime(settings.sockets / ADMIN, frame.tables)
     files = Files(settings.state, frame, (settings.haproxy,))
-    configuration = Configuration(files, runtime, settings.state / MASTER)
+    configuration = Configuration(files, runtime, settings.sockets / MASTER)
     return Applier(runtime, Kernel(frame.port, frame.inside), configuration, Leaving(deadline=settings.drain_deadline))
 
 

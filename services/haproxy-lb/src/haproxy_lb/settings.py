@@ -51,7 +51,11 @@ class Settings(ServiceSettings):
 
     state: Path = Field(
         Path("/run/seaway/haproxy"),
-        description="Directory that HAProxy and this program share: its configuration, its maps and its sockets.",
+        description="Directory of HAProxy's configuration and maps, which this program writes and HAProxy reads.",
+    )
+    sockets: Path = Field(
+        Path("/run/seaway/haproxy"),
+        description="Directory of HAProxy's sockets, which HAProxy makes and this program talks to; it may be the same one.",
     )
     haproxy: str = Field(
         "haproxy", description="The HAProxy that tests the configuration; the same version as the one that runs it."
@@ -88,7 +92,7 @@ class Settings(ServiceSettings):
         """What of HAProxy's configuration is settled when it starts."""
         others = tuple(one for one in map(_peer, self.peers) if one.name != self.node)
         return Frame(
-            run=str(self.state),
+            run=str(self.sockets),
             tables=str(self.state),
             port=self.port,
             ipv6=Path("/proc/net/if_inet6").exists(),
