@@ -88,6 +88,23 @@ async def test_addresses_stay_and_fail_over_while_the_bus_is_away(tmp_path: Path
         await wait_until(lambda: world.settled(VIP, "fd09::100"), within=2 * SOON)
 
 
+async def test_services_that_start_with_a_bus_of_no_use_hold_what_they_held(tmp_path: Path) -> None:
+    async with scene(tmp_path, VIP, "fd09::100", nodes=2) as world:
+        crew = world.crew
+        configuration = crew.directory / "nats.conf"
+        configuration.write_text(configuration.read_text().partition("jetstream")[0])  # it answers, and has no streams
+        for child in (crew.bus, *crew.services.values()):
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+
+        def given_up(name: str) -> int:
+            return sum(event["event"] == "bus.given_up" for event in crew.events[name])
+
+        await wait_until(lambda: all(given_up(name) > 1 for name in crew.services), within=2 * SOON)
+        await wait_until(lambda: world.settled(VIP, "fd09::100"), within=SOON)
+        assert [child.starts for child in crew.services.values()] == [2, 2]
+
+
 async def test_a_stale_address_is_swept_and_nobody_elses_is_touched(tmp_path: Path) -> None:
     async with scene(tmp_path, VIP, STALE_AFTER="1") as world:
         other = next(machine for machine in world.crew.nodes if machine != world.holder)

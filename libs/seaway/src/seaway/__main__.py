@@ -7,6 +7,7 @@ from seaway.commands import show_alerts, show_events, state_app
 from seaway.failover import failover_app
 from seaway.lb import lb_app
 from seaway.up_command import run_up
+from seaway.vip import vip_app
 
 app = typer.Typer(
     help="What a cloud would give a Kubernetes cluster, on your own machines.", no_args_is_help=True, add_completion=False
@@ -14,6 +15,7 @@ app = typer.Typer(
 app.add_typer(state_app, name="state")
 app.add_typer(failover_app, name="failover")
 app.add_typer(lb_app, name="lb")
+app.add_typer(vip_app, name="vip")
 app.command("alerts")(show_alerts)
 app.command("events")(show_events)
 app.command("up")(run_up)

@@ -3,6 +3,7 @@
 import asyncio
 
 from common.bus.facts import FactPublisher
+from common.bus.lasting import LastingBus
 from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
 from keepalived_vip.edges import Edges, parse_edge
@@ -14,7 +15,7 @@ from keepalived_vip.known import Known
 from keepalived_vip.settings import Settings
 from keepalived_vip.speak import Speaker
 from keepalived_vip.station import Station
-from keepalived_vip.tell import Teller
+from keepalived_vip.tell import Teller, last_words
 
 SERVICE = "keepalived-vip"
 
@@ -47,7 +48,9 @@ async def compose(app: App[Settings]) -> None:
         app.spawn("keepalived", keepalived.keep())
         app.at_stop(Stage.DRAIN, "keepalived", keepalived.stop)
 
-    bus = await app.bus()
+    bus = LastingBus(settings.bus)
+    app.spawn("bus", bus.run())
+    app.health.live_while("event-loop", lambda: None)
     facts = FactPublisher(bus)
     reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
     speaker = Speaker(bus, known, settings.cluster, settings.instance, settings.node)
@@ -59,7 +62,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("propose", speaker.propose())
     app.spawn("report", speaker.report(lambda: station.report, station.changed))
     app.spawn("tell", Teller(settings, known, station, keeper, reports).run())
-    app.at_stop(Stage.FLUSH, "facts", facts.flush)
+    app.at_stop(Stage.FLUSH, "facts", lambda: last_words(facts))
 
 
 def main() -> None:

@@ -30,6 +30,11 @@ def order(address: Address) -> tuple[int, int]:
     return (address.version, int(address))
 
 
+def instance_name(family: int, group: int) -> str:
+    """As keepalived calls the instance of a group in a family."""
+    return f"seaway-{family}-{group}"
+
+
 class Standing(IntEnum):
     """How much a node is wanted as a home."""
 
@@ -85,7 +90,7 @@ class Instance:
     @property
     def name(self) -> str:
         """As keepalived calls it."""
-        return f"seaway-{self.family}-{self.group}"
+        return instance_name(self.family, self.group)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from keepalived_vip.edges import Edges
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.kernel import Kernel
 from keepalived_vip.known import Known
-from keepalived_vip.model import Address, Instance, Member, order
+from keepalived_vip.model import Address, Member, instance_name, order
 from keepalived_vip.plan import TooManyError, layout
 from keepalived_vip.render import INTERFACE
 from keepalived_vip.rtnetlink import Place
@@ -172,18 +172,16 @@ class Station:
         for address in sorted(held.keys() - before.keys(), key=order):
             self.held[address] = HeldAddress(ip=str(address), group=held[address].group, since=timestamp())
             metrics.MOVES.labels("here").inc()
-            self._moved(address, held[address], held=True)
-        instances = {address: one for one in scene.layout.instances for address in one.addresses}
+            self._moved(address, self.held[address], held=True)
         for address in sorted(before.keys() - held.keys(), key=order):
-            del self.held[address]
             metrics.MOVES.labels("away").inc()
-            if address in instances:
-                self._moved(address, instances[address], held=False)
+            self._moved(address, self.held.pop(address), held=False)
         if self.held.keys() != before.keys():
             self.changed.set()
 
-    def _moved(self, address: Address, instance: Instance, *, held: bool) -> None:
-        log.info("address.held" if held else "address.released", address=str(address), instance=instance.name)
+    def _moved(self, address: Address, holding: HeldAddress, *, held: bool) -> None:
+        place = instance_name(address.version, holding.group)
+        log.info("address.held" if held else "address.released", address=str(address), instance=place)
         settings = self._settings
-        fact = VipMoved(instance=settings.instance, node=settings.node, ip=str(address), place=instance.name, held=held)
+        fact = VipMoved(instance=settings.instance, node=settings.node, ip=str(address), place=place, held=held)
         self.moves.append(fact)
