@@ -70,6 +70,34 @@ async def test_a_node_whose_edge_is_dead_gives_its_addresses_up(tmp_path: Path) 
         await wait_until(lambda: world.settled(VIP, "fd09::100"), within=SOON)
 
 
+async def test_nodes_whose_edges_are_all_dead_hold_on_and_tell(tmp_path: Path) -> None:
+    async with scene(tmp_path, VIP, "fd09::100", nodes=2, EDGES='["tcp:127.0.0.1:9000"]') as world:
+        first = world.holder
+        for machine in world.crew.nodes:
+            world.edges[machine.name].close()
+        await wait_until(lambda: [world.crew.health(machine) for machine in world.crew.nodes] == ["-100", "-100"], within=SOON)
+        await wait_until(lambda: world.settled(VIP, "fd09::100"), within=SOON)
+        await wait_until(lambda: "HeldBack" in world.crew.alerts(), within=SOON)
+        other = next(machine for machine in world.crew.nodes if machine != first)
+        world.edges[other.name] = edge(other)
+        await wait_until(lambda: world.watch.holders(VIP) == {other.name}, within=SOON)
+        await wait_until(lambda: world.crew.health(first) == "-254" and world.settled(VIP, "fd09::100"), within=SOON)
+
+
+async def test_an_address_that_nobody_can_hold_is_told_and_so_is_its_end(tmp_path: Path) -> None:
+    async with scene(tmp_path, VIP, nodes=2) as world:
+        for machine in world.crew.nodes:
+            world.crew.node(machine, labels={EXCLUDED: ""})
+        await wait_until(lambda: not world.watch.holders(VIP), within=SOON)
+        await wait_until(lambda: "AddressNowhere" in world.crew.alerts(), within=SOON)
+        assert "nobody holds it" in world.crew.seaway("vip", "list")
+        assert "is excluded from load balancers" in world.crew.seaway("vip", "nodes")
+        assert "AddressNowhere" in world.crew.seaway("alerts")
+        world.crew.node(world.crew.nodes[0])
+        await wait_until(lambda: world.settled(VIP) and "AddressNowhere" not in world.crew.alerts(), within=SOON)
+        await wait_until(lambda: "AddressNowhere" not in world.crew.seaway("alerts"), within=SOON, every=0.5)
+
+
 async def test_addresses_stay_and_fail_over_while_the_bus_is_away(tmp_path: Path) -> None:
     async with scene(tmp_path, VIP, "fd09::100") as world:
         await world.crew.bus.stop(0)

@@ -26,7 +26,7 @@ from keepalived_vip.render import INTERFACE
 from keepalived_vip.rtnetlink import Place
 from keepalived_vip.settings import Settings
 from keepalived_vip.sweep import Scene, missing, stale
-from keepalived_vip.yielding import KEEP, Verdict, strangers, verdict
+from keepalived_vip.yielding import KEEP, Verdict, verdict
 
 LOOK: Final = 0.25  # seconds between two looks without news
 _REMEMBERED: Final = 2000
@@ -102,7 +102,7 @@ class Station:
             self._judge()
 
     def _want(self) -> None:
-        plan = self._known.agreed.plan
+        plan = self._known.lawful.plan
         here = next((member for member in plan.members if member.name == self._settings.node), None)
         if here is not None:
             interface = self._interface(here)
@@ -140,7 +140,7 @@ class Station:
         members = self._known.present
         heard = {name: one.said for name, one in self._known.heard.items()}
         node = self._settings.node
-        self.verdict = verdict(node, members, strangers(node, members, heard), self._edges.unready, self._settings.unready)
+        self.verdict = verdict(node, members, heard, self._edges.unready, self._settings.unready)
         metrics.HELD_BACK.set(int(self.verdict.value != KEEP))
         if self.verdict.value != self._written:
             atomic_write(self._settings.track_file, f"{self.verdict.value}\n".encode(), 0o644)
