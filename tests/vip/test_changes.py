@@ -145,6 +145,26 @@ async def test_a_stale_address_is_swept_and_nobody_elses_is_touched(tmp_path: Pa
         assert world.watch.holders("192.0.2.1") == {other.name}
 
 
+async def test_an_address_that_a_stranger_has_too_is_told_with_where_and_so_is_its_end(tmp_path: Path) -> None:
+    async with scene(tmp_path, VIP, "fd09::100", "10.9.0.101", nodes=2, PROBE_INTERVAL="1") as world:
+        stranger = world.crew.client
+        for address in (f"{VIP}/24", "fd09::100/64"):
+            stranger.space.ip("addr", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+        mac = stranger.space.ip("-br", "link", "show", "dev", "eth0").split()[2]
+        summaries = lambda: {  # noqa: E731 it is asked again and again
+            event["summary"]
+            for events in world.crew.events.values()
+            for event in events
+            if event["event"] == "alert" and event["alert"] == "DuplicateAddress"
+        }
+        for address in (VIP, "fd09::100"):
+            await wait_until(lambda address=address: any(f"{address} (at {mac})" in summary for summary in summaries()), within=SOON)
+        assert not any("10.9.0.101" in summary for summary in summaries())
+        stranger.space.ip("addr", "del", f"{VIP}/24", "dev", "eth0")
+        stranger.space.ip("addr", "del", "fd09::100/64", "dev", "eth0")
+        await wait_until(lambda: "DuplicateAddress" not in world.crew.alerts(), within=2 * SOON)
+
+
 async def test_an_address_that_somebody_removes_comes_back(tmp_path: Path) -> None:
     async with scene(tmp_path, VIP, "10.9.0.101", STALE_AFTER="1") as world:
         holder = world.holder

@@ -6,6 +6,7 @@ from common.bus.facts import FactPublisher
 from common.bus.lasting import LastingBus
 from common.runtime.app import App, Fatal, Stage, run
 from common.runtime.reports import Reports
+from keepalived_vip.detector import Detector
 from keepalived_vip.edges import Edges, parse_edge
 from keepalived_vip.follow import Intake, kept
 from keepalived_vip.keepalived import Keepalived
@@ -43,6 +44,8 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("judge", station.judge())
     app.spawn("plan", station.plan(news))
     app.spawn("watch", station.watch())
+    detector = Detector(lambda: station.interface, station.held.keys, settings.probe_interval)
+    app.spawn("detector", detector.run())
     app.spawn("keeper", keeper.run(station.missing))
     if settings.run_keepalived:
         app.spawn("keepalived", keepalived.keep())
@@ -61,7 +64,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("wishes", intake.follow_wishes(bus))
     app.spawn("propose", speaker.propose())
     app.spawn("report", speaker.report(lambda: station.report, station.changed))
-    app.spawn("tell", Teller(settings, known, station, keeper, reports).run())
+    app.spawn("tell", Teller(settings, known, station, detector, reports).run())
     app.at_stop(Stage.FLUSH, "facts", lambda: last_words(facts))
 
 

@@ -41,11 +41,12 @@ class Station:
         self.held: dict[Address, HeldAddress] = {}
         self.verdict = Verdict(KEEP)
         self.trouble: str | None = "nothing is known yet"
+        self.interface: str | None = None
         self.changed = asyncio.Event()  # something that others should hear of
         self.moves: deque[VipMoved] = deque(maxlen=_REMEMBERED)  # for whoever tells of them
         self._settings = settings
         self._known = known
-        self._keeper = keeper
+        self.keeper = keeper
         self._kernel = kernel
         self._edges = edges
         self._written: int | None = None
@@ -56,11 +57,11 @@ class Station:
     @property
     def report(self) -> VipNode:
         """What this node has in force."""
-        instances = self._keeper.running.instances
+        instances = self.keeper.running.instances
         names = {peer.name for instance in instances for peer in instance.peers}
         return VipNode(
             node=self._settings.node,
-            revision=self._known.agreed.revision if self._keeper.settled else 0,
+            revision=self._known.agreed.revision if self.keeper.settled else 0,
             peers=tuple(sorted({*names, self._settings.node})) if instances else (),
             held=tuple(self.held[address] for address in sorted(self.held, key=order)),
             held_back=self.verdict.reason,
@@ -69,7 +70,7 @@ class Station:
     @property
     def scene(self) -> Scene:
         """What is here, and what should be."""
-        return Scene(self._kernel.places, self._keeper.running, self._keeper.keepalived.alive(), self._keeper.ours)
+        return Scene(self._kernel.places, self.keeper.running, self.keeper.keepalived.alive(), self.keeper.ours)
 
     def missing(self) -> frozenset[Address]:
         """Addresses that keepalived believes to have, and has not."""
@@ -106,6 +107,7 @@ class Station:
         here = next((member for member in plan.members if member.name == self._settings.node), None)
         if here is not None:
             interface = self._interface(here)
+            self.interface = interface or self.interface
             if interface is not None:
                 try:
                     wanted = layout(plan, here.name, self._settings.first_vrid, self._settings.groups)
@@ -114,7 +116,7 @@ class Station:
                 else:
                     self.trouble = None
                     self._judge()  # before keepalived reads that it has instances
-                    self._keeper.want(wanted, self._settings.style(interface))
+                    self.keeper.want(wanted, self._settings.style(interface))
         else:
             self.trouble = f"node {self._settings.node} is in no plan"
         self._judge()
@@ -158,10 +160,10 @@ class Station:
                 metrics.SWEPT.inc()
                 self._kernel.remove(place)
         self._missing_since = {address: self._missing_since.get(address, now) for address in missing(scene)}
-        if self._keeper.settled and any(now - since >= self._settings.stale_after for since in self._missing_since.values()):
+        if self.keeper.settled and any(now - since >= self._settings.stale_after for since in self._missing_since.values()):
             log.warning("addresses.missing", count=len(self._missing_since))
             self._missing_since = {}
-            self._keeper.mend()
+            self.keeper.mend()
 
     def _note(self, scene: Scene) -> None:
         """Tells of what came and went."""
