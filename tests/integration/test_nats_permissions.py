@@ -14,7 +14,15 @@ from common.bus.protocol import BusError, Denied, Start, Unavailable
 from common.bus.settings import BusSettings
 from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
-from common.contracts.subjects import alert_subject, ask_subject, event_subject, job_subject, state_filter, state_subject, sync_subject
+from common.contracts.subjects import (
+    alert_subject,
+    ask_subject,
+    event_subject,
+    job_subject,
+    state_filter,
+    state_subject,
+    sync_subject,
+)
 from common.snapshot import Replaced
 from common.testing import wait_until
 from common.testing.nats import NatsServer
