@@ -83,7 +83,7 @@ function certificates.look(name)
     return {
         host = entry and entry.key,
         pairs = #found > 0 and found or nil,
-        passed = certificates.passed ~= nil and is_passed(lower(name)),
+        passed = certificates.passed ~= nil and is_passed(lower(name)) or nil,
     }
 end
 
