@@ -11,7 +11,7 @@ from common.testing.authority import Authority
 from common.testing.objects import ingress, ingress_class, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.questions import Questions
-from tests.edge.world import EdgeWorld, Raw
+from tests.edge.world import EdgeWorld
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -51,7 +51,9 @@ async def test_it_says_why_the_others_do_not_answer(shared: EdgeWorld, questions
     young = ingress("young", rule("why.example", "/a", "why:80"), created="2021-01-01T00:00:00Z")
     alien = ingress("alien", rule("why.example", "/a", "why:80"), class_name="traefik")
     wild = ingress("wild", rule("*.example", "/", "why:80"))
-    await shared.put(service("why"), *await shared.serve("why"), ingress_class("traefik", "traefik.io"), old, exact, young, alien, wild)
+    await shared.put(
+        service("why"), *await shared.serve("why"), ingress_class("traefik", "traefik.io"), old, exact, young, alien, wild
+    )
     told = await explained(questions, "why.example", "/a/b")
     assert told.seen["route"]["exact"] is True
     assert {(one["path"], one["why"]) for one in told.seen["others"]} == {
@@ -109,7 +111,9 @@ async def test_it_tells_of_certificates_by_name_and_of_the_way_to_https(shared: 
     assert "PRIVATE" not in json.dumps(told.seen)
 
 
-async def test_each_ingress_has_a_state_the_version_that_is_served_and_its_problems(shared: EdgeWorld, questions: Questions) -> None:
+async def test_each_ingress_has_a_state_the_version_that_is_served_and_its_problems(
+    shared: EdgeWorld, questions: Questions
+) -> None:
     where = rule("list.example", "/", "list:80")
     first = ingress("first", where, namespace="listed", created="2020-01-01T00:00:00Z")
     second = ingress("second", where, namespace="listed", created="2021-01-01T00:00:00Z")

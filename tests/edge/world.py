@@ -215,7 +215,9 @@ class EdgeWorld:
 
     async def settle(self) -> None:
         """Waits until nginx holds what it should."""
-        await wait_until(lambda: self.applier.settled and not self.applier.ledger.waiting and self.files.settled, within=SOON, every=0.002)
+        await wait_until(
+            lambda: self.applier.settled and not self.applier.ledger.waiting and self.files.settled, within=SOON, every=0.002
+        )
 
     async def ask(self, host: str, target: str = "/", **headers: str) -> Answer:
         """One request."""
