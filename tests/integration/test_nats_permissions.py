@@ -12,7 +12,7 @@ from common.bus.follower import Follower, Update
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import BusError, Denied, Start, Unavailable
 from common.bus.settings import BusSettings
-from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, ensure_streams
+from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, WANTED, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.subjects import (
     alert_subject,
@@ -22,12 +22,13 @@ from common.contracts.subjects import (
     state_filter,
     state_subject,
     sync_subject,
+    wanted_subject,
 )
 from common.snapshot import Replaced
 from common.testing import wait_until
 from common.testing.nats import NatsServer
 from seaway import bus_keys
-from seaway.nats_conf import OPERATOR, RENDERER, WATCHER, Server, User, inbox, render, roles
+from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, VIP, WATCHER, Server, User, inbox, render, roles
 
 PODS = Resource("", "pods")
 POD = state_subject("prod", ObjectRef(PODS, "shop", "web"))
@@ -205,3 +206,26 @@ async def test_without_a_key_there_is_no_bus(guarded: Guarded) -> None:
     bus_keys.ensure(guarded.keys, ["stranger"])
     with pytest.raises(Denied):
         await guarded.connect(WATCHER, key="stranger")
+
+
+@pytest.mark.parametrize("service", [BALANCER, VIP])
+async def test_a_service_wishes_for_addresses_in_its_own_name_and_no_other(guarded: Guarded, service: str) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    bus = await guarded.connect(service)
+    assert (await bus.publish(wanted_subject("prod", service, "addresses"), b"wish", {})).sequence == 1
+    other = VIP if service == BALANCER else BALANCER
+    for subject in (wanted_subject("prod", other, "addresses"), event_subject("prod", other, "lie"), POD):
+        with pytest.raises(Denied):
+            await bus.publish(subject, b"a lie", {})
+
+
+async def test_who_holds_addresses_hears_what_the_balancer_wishes(guarded: Guarded) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    balancer = await guarded.connect(BALANCER)
+    subject = wanted_subject("prod", BALANCER, "addresses")
+    await balancer.publish(subject, b"wish", {})
+    assert (last := await balancer.get_last(WANTED.name, subject)) is not None
+    assert last.body == b"wish"
+    holder = await guarded.connect(VIP)
+    async with Follower(holder, WANTED.name, WANTED.subjects, name=VIP) as follower:
+        assert [message.body for message in (await first(follower)).messages] == [b"wish"]
