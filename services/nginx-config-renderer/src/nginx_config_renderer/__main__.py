@@ -16,6 +16,7 @@ from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
 from nginx_config_renderer.log_files import LogFiles
 from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.questions import Questions
 from nginx_config_renderer.scrape import Scrape
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.stream_files import StreamFiles
@@ -61,6 +62,8 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("listen", intake.listen(configurator))
     app.spawn("keyring", keyring.run())
     app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
+    questions = Questions(wanted, applier, settings.inquiry_socket, settings.instance)
+    app.spawn("questions", questions.run(bus, settings.cluster, SERVICE))
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
