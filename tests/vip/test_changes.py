@@ -158,7 +158,9 @@ async def test_an_address_that_a_stranger_has_too_is_told_with_where_and_so_is_i
             if event["event"] == "alert" and event["alert"] == "DuplicateAddress"
         }
         for address in (VIP, "fd09::100"):
-            await wait_until(lambda address=address: any(f"{address} (at {mac})" in summary for summary in summaries()), within=SOON)
+            await wait_until(
+                lambda address=address: any(f"{address} (at {mac})" in summary for summary in summaries()), within=SOON
+            )
         assert not any("10.9.0.101" in summary for summary in summaries())
         stranger.space.ip("addr", "del", f"{VIP}/24", "dev", "eth0")
         stranger.space.ip("addr", "del", "fd09::100/64", "dev", "eth0")
