@@ -72,6 +72,10 @@ IMAGES = (
     Image("watcher", "watcher", "watcher"),
     Image("nginx-config-renderer", "nginx-config-renderer", "renderer"),
     Image("nginx", "nginx-config-renderer", "nginx"),
+    Image("haproxy-lb", "haproxy-lb", "haproxy-lb"),
+    Image("haproxy", "haproxy-lb", "haproxy"),
+    Image("keepalived-vip", "keepalived-vip", "keepalived-vip"),
+    Image("keepalived", "keepalived-vip", "keepalived"),
 )
 BUS = "nats"
 

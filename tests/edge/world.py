@@ -165,6 +165,11 @@ class EdgeWorld:
         self._sequence = 0
 
     @property
+    def sequence(self) -> int:
+        """The resourceVersion of the object that was given last."""
+        return self._sequence
+
+    @property
     def port(self) -> int:
         """Where nginx serves HTTP."""
         return self.settings.http_port
@@ -201,6 +206,7 @@ class EdgeWorld:
         self._take(self.wanted.change([self._message(raw) for raw in objects]))
 
     def _take(self, news: News) -> None:
+        self.applier.ledger.note(news.sightings, live=True)
         self.applier.want(news.entries)
         self.files.want(news.streams.files)
 
@@ -212,7 +218,9 @@ class EdgeWorld:
 
     async def settle(self) -> None:
         """Waits until nginx holds what it should."""
-        await wait_until(lambda: self.applier.settled and self.files.settled, within=SOON, every=0.002)
+        await wait_until(
+            lambda: self.applier.settled and not self.applier.ledger.waiting and self.files.settled, within=SOON, every=0.002
+        )
 
     async def ask(self, host: str, target: str = "/", **headers: str) -> Answer:
         """One request."""

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from tests.packaging import ROOT, Stage, entrypoint, images, script, stages
 
-from nginx_config_renderer.settings import Settings
+from common.runtime.settings import ServiceSettings
+from haproxy_lb.settings import Settings as BalancerSettings
+from keepalived_vip.settings import Settings as VipSettings
+from nginx_config_renderer.settings import Settings as RendererSettings
 
 IMAGES = script("images").IMAGES
 SERVICES = sorted({image.service for image in IMAGES})
@@ -64,7 +67,49 @@ def test_every_program_on_the_way_to_nginx_has_its_capability() -> None:
         assert (ROOT / source).stat().st_mode & 0o111 == 0o111
 
 
-@pytest.mark.parametrize("name", ["run-nginx.sh", "nginx-answers.sh"])
-def test_a_script_looks_where_the_renderer_writes(name: str) -> None:
-    text = (ROOT / "services/nginx-config-renderer" / name).read_text()
-    assert f"state=${{SEAWAY_STATE:-{Settings.model_fields['state'].default}}}" in text
+@pytest.mark.parametrize("name", ["haproxy-lb", "keepalived-vip", "keepalived"])
+def test_what_an_ordinary_user_is_given_is_asked_for_by_the_first_program_alone(name: str) -> None:
+    """A capability that only the bounding set has is lost at the first program whose file does not ask for it."""
+    image = next(image for image in IMAGES if image.name == name)
+    first, *words = entrypoint(stage(name))
+    runs = [line for each in stages(image.dockerfile).values() if each.name in {name, stage(name).base} for line in each.all("RUN")]
+    (asked,) = [found for line in runs for found in re.findall(r"setcap (\S+)=ep (\S+)", line)]
+    assert asked[1] == first
+    assert any(f"install -D /usr/bin/setpriv {first}" in line for line in runs)
+    for option in ("--inh-caps", "--ambient-caps"):
+        handed_on = words[words.index(option) + 1]
+        assert {f"cap_{each.removeprefix('+')}" for each in handed_on.split(",")} == set(asked[0].split(","))
+
+
+def test_haproxy_has_no_capability() -> None:
+    dockerfile = ROOT / "services/haproxy-lb/Dockerfile"
+    for name in ("haproxy", stage("haproxy").base):
+        assert not any("setcap" in line for line in stages(dockerfile)[name].all("RUN"))
+
+
+@pytest.mark.parametrize(
+    ("script_name", "variables"),
+    [
+        ("nginx-config-renderer/run-nginx.sh", {"state": ("SEAWAY_STATE", RendererSettings, "state")}),
+        ("nginx-config-renderer/nginx-answers.sh", {"state": ("SEAWAY_STATE", RendererSettings, "state")}),
+        *(
+            (
+                f"haproxy-lb/{name}",
+                {
+                    "state": ("SEAWAY_STATE", BalancerSettings, "state"),
+                    "sockets": ("SEAWAY_SOCKETS", BalancerSettings, "sockets"),
+                },
+            )
+            for name in ("run-haproxy.sh", "haproxy-answers.sh")
+        ),
+        ("keepalived-vip/run-keepalived.sh", {"run": ("SEAWAY_RUN", VipSettings, "run")}),
+        ("keepalived-vip/keepalived-runs.sh", {"run": ("SEAWAY_RUN", VipSettings, "run")}),
+    ],
+)
+def test_a_script_looks_where_its_service_writes(
+    script_name: str, variables: dict[str, tuple[str, type[ServiceSettings], str]]
+) -> None:
+    text = (ROOT / "services" / script_name).read_text()
+    for name, (variable, settings, field) in variables.items():
+        assert f"{name}=${{{variable}:-{settings.model_fields[field].default}}}" in text
+    assert (ROOT / "services" / script_name).stat().st_mode & 0o111 == 0o111

@@ -1,5 +1,6 @@
 """The balancer: answers Services of type LoadBalancer by HAProxy. This module wires it and decides nothing."""
 
+import asyncio
 from typing import Final
 
 from common.bus.facts import FactPublisher
@@ -26,6 +27,9 @@ async def compose(app: App[Settings]) -> None:
     settings = app.settings
     applier = data_path(settings)
     app.spawn("apply", applier.run())
+    # Not ready from here on, so addresses go elsewhere; whoever comes until then is still served.
+    app.at_stop(Stage.INTAKE, "addresses", lambda: asyncio.sleep(settings.leave_after))
+    app.at_stop(Stage.CLOSE, "kernel", applier.leave)
 
     knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
     app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)
@@ -45,9 +49,9 @@ async def compose(app: App[Settings]) -> None:
 def data_path(settings: Settings) -> Applier:
     """The way of connections: HAProxy by its sockets, and the kernel by its table."""
     frame = settings.frame
-    runtime = Runtime(settings.state / ADMIN, frame.tables)
+    runtime = Runtime(settings.sockets / ADMIN, frame.tables)
     files = Files(settings.state, frame, (settings.haproxy,))
-    configuration = Configuration(files, runtime, settings.state / MASTER)
+    configuration = Configuration(files, runtime, settings.sockets / MASTER)
     return Applier(runtime, Kernel(frame.port, frame.inside), configuration, Leaving(deadline=settings.drain_deadline))
 
 

@@ -51,7 +51,11 @@ class Settings(ServiceSettings):
 
     state: Path = Field(
         Path("/run/seaway/haproxy"),
-        description="Directory that HAProxy and this program share: its configuration, its maps and its sockets.",
+        description="Directory of HAProxy's configuration and maps, which this program writes and HAProxy reads.",
+    )
+    sockets: Path = Field(
+        Path("/run/seaway/haproxy"),
+        description="Directory of HAProxy's sockets, which HAProxy makes and this program talks to; it may be the same one.",
     )
     haproxy: str = Field(
         "haproxy", description="The HAProxy that tests the configuration; the same version as the one that runs it."
@@ -67,6 +71,11 @@ class Settings(ServiceSettings):
     hard_stop_after: int = Field(1800, ge=1, description="Seconds that a HAProxy which was replaced may finish what it has begun.")
     drain_deadline: int = Field(
         3600, ge=1, description="Seconds after which connections to an endpoint that is leaving are cut off."
+    )
+    leave_after: float = Field(
+        1.0,
+        ge=0,
+        description="Seconds for which it still serves when it ends, while addresses go elsewhere; then the kernel's table is cleared.",
     )
     peer_address: str = Field(
         "127.0.0.1", description="Address on which HAProxy tells its like which client stays with which endpoint."
@@ -88,7 +97,7 @@ class Settings(ServiceSettings):
         """What of HAProxy's configuration is settled when it starts."""
         others = tuple(one for one in map(_peer, self.peers) if one.name != self.node)
         return Frame(
-            run=str(self.state),
+            run=str(self.sockets),
             tables=str(self.state),
             port=self.port,
             ipv6=Path("/proc/net/if_inet6").exists(),

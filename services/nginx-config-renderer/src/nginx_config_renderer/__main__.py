@@ -17,6 +17,7 @@ from nginx_config_renderer.keyring import Keyring
 from nginx_config_renderer.log_files import LogFiles
 from nginx_config_renderer.names import DNS, Names
 from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.questions import Questions
 from nginx_config_renderer.scrape import Scrape
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.stream_files import StreamFiles
@@ -65,6 +66,8 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("keyring", keyring.run())
     app.spawn("names", Names(DNS(), intake).run())
     app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
+    questions = Questions(wanted, applier, settings.inquiry_socket, settings.instance)
+    app.spawn("questions", questions.run(bus, settings.cluster, SERVICE))
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
     app.at_stop(Stage.FLUSH, "facts", facts.flush)
 

@@ -124,6 +124,7 @@ class Intake:
             async with follower(bus, cluster, configmaps) as updates:
                 async for update in updates:
                     news = self._read(update)
+                    self._applier.ledger.note(news.sightings, live=not isinstance(update, Replaced))
                     self._hand_on(news)
                     self._open(news)
                     if self._wanted.awaited:

@@ -178,6 +178,11 @@ class Settings(ServiceSettings):
         return self.state / "run/admin.sock"
 
     @property
+    def inquiry_socket(self) -> Path:
+        """Where nginx says what becomes of a request."""
+        return self.state / "run/ask.sock"
+
+    @property
     def key_journal(self) -> Path | None:
         """Where key pairs are kept, if they are."""
         return self.vault / "keys" if self.vault is not None else None

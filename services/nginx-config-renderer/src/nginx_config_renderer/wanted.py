@@ -3,7 +3,7 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -12,7 +12,7 @@ from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressC
 from common.contracts.objects.meta import Metadata
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
-from common.replica import Comparison, Replica, StoredMessage
+from common.replica import Comparison, Replica, Sighting, StoredMessage, Taken
 from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
@@ -38,7 +38,7 @@ from nginx_config_renderer.derive.reach import EVERYWHERE, Reach, Reaching, reac
 from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import IngressKey, PairKey
+from nginx_config_renderer.model import HostRoutes, IngressKey, PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.render import (
@@ -96,6 +96,7 @@ class News:
     names: bool = False
     streams: Entered = NOTHING_ENTERED
     comparisons: tuple[Comparison, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,16 @@ class Wanted:
         """The Ingresses that are ours, sorted by name."""
         return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
 
+    @property
+    def hosts(self) -> Mapping[str, HostRoutes]:
+        """The routes of each host; an empty name is whoever takes any host."""
+        return self._hosts.values
+
+    def named(self, hosts: Iterable[str]) -> tuple[tuple[Ingress, bool | Problem], ...]:
+        """The Ingresses that name any of these hosts, and whether each is ours (see derive/classes.py)."""
+        found = {ingress.ref: ingress for host in hosts for ingress in self._store.by(BY_HOST, host)}
+        return tuple((ingress, belongs(self._store, self._ours, ingress)) for _, ingress in sorted(found.items()))
+
     def knows(self, name: str) -> bool:
         """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
         namespace, _, rest = name.partition("/")
@@ -252,13 +263,12 @@ class Wanted:
         kept = [local for model in _LOCAL for local in self._store.all(model)]
         taken = self._replica.replace(messages, tombstones)
         back = [change for change in map(self._store.apply, kept) if change is not None]
-        return self._take((*taken.changes, *back), taken.comparisons, unreadable)
+        return self._read(replace(taken, changes=(*taken.changes, *back)), unreadable)
 
     def change(self, messages: Sequence[StoredMessage]) -> News:
         """Applies `messages`."""
         unreadable = dict(self._replica.unreadable)
-        taken = self._replica.change(messages)
-        return self._take(taken.changes, taken.comparisons, unreadable)
+        return self._read(self._replica.change(messages), unreadable)
 
     def learn(self, pair: KeyPair) -> News:
         """Takes a key pair. All that depends on it is told, since it was unknown before."""
@@ -311,14 +321,15 @@ class Wanted:
         change = self._store.delete(ObjectRef(KeyPair.resource, key.namespace, key.name))
         return self._take((change,) if change is not None else ())
 
-    def _take(
-        self,
-        changes: Sequence[Change],
-        comparisons: tuple[Comparison, ...] = (),
-        unreadable: Mapping[ObjectRef, Problem] | None = None,
-    ) -> News:
+    def _read(self, taken: Taken, unreadable: Mapping[ObjectRef, Problem]) -> News:
+        """What the replica took; `unreadable` is what it could not read before."""
+        news = self._take(taken.changes)
+        problems = news.problems or self._replica.unreadable != unreadable
+        return replace(news, problems=problems, comparisons=taken.comparisons, sightings=taken.sightings)
+
+    def _take(self, changes: Sequence[Change]) -> News:
         new: dict[Entry, str | None] = {}
-        problems = unreadable is not None and self._replica.unreadable != unreadable
+        problems = False
         for part in self._parts:
             entries, more_problems = part.update(changes)
             new |= entries
@@ -334,4 +345,4 @@ class Wanted:
         options = any(change.ref == self._options for change in changes)
         needs, named = bool(self._needs.update(changes).values), bool(self._names.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, entered, comparisons)
+        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, entered)
