@@ -107,7 +107,8 @@ async def backend(name: str) -> AsyncIterator[int]:
 
 def settings(directory: Path, **changes: Any) -> Settings:
     """A renderer's settings for an nginx on free ports."""
-    given = {"http_port": free_port(), "https_port": free_port(), "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5}
+    ports = {"http_port": free_port(), "https_port": free_port()}
+    given = {**ports, "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5, "loopback_endpoints": True}
     return Settings(state=directory, log_directory=directory / "logs", **(given | changes))
 
 
@@ -152,7 +153,9 @@ class EdgeWorld:
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
         self.nginx = nginx_of(settings.state)
-        self.wanted = Wanted("local", settings.ours, settings.options_ref, settings.entrances, settings.switches)
+        self.wanted = Wanted(
+            "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
+        )
         self.files = StreamFiles(settings.stream_files, lambda: self.wanted.entering.files)
         secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)

@@ -20,6 +20,7 @@ local generation_of = tables.generation
 local SLASH = byte("/")
 local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
+local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
 
 local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
@@ -114,8 +115,11 @@ local function find_route(routes, path)
     if route ~= nil then
         return route
     end
-    local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[path .. "/"] ~= nil
-    return nil, slash and TO_SLASH or NOT_FOUND
+    if routes ~= nil and not router.strict_trailing_slash and routes.exact[path .. "/"] ~= nil then
+        return nil, TO_SLASH
+    end
+    local fallback = host_entry(FALLBACK)
+    return fallback and fallback.prefixes[""], NOT_FOUND
 end
 
 function router.refresh()
@@ -134,7 +138,7 @@ function router.decide(routes, path, scheme)
     end
     local target = route.target
     local policy = policies.of(target)
-    if (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy, scheme) then
+    if routes ~= nil and (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy, scheme) then
         return nil, TO_HTTPS, route
     end
     if route.canaries ~= nil then
