@@ -16,7 +16,19 @@ import structlog
 
 from common.backoff import Backoff
 from common.bus.nats import NatsBus, connect
-from common.bus.protocol import BusError, Job, Message, QueueConfig, Reader, Start, Stored, StreamConfig, StreamState, Unavailable
+from common.bus.protocol import (
+    Answerer,
+    BusError,
+    Job,
+    Message,
+    QueueConfig,
+    Reader,
+    Start,
+    Stored,
+    StreamConfig,
+    StreamState,
+    Unavailable,
+)
 from common.bus.settings import BusSettings
 
 _BACKOFF: Final = Backoff(first=0.5, most=5, factor=2, jitter=1)
@@ -97,6 +109,14 @@ class LastingBus:
     def work(self, config: QueueConfig) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
         """See `Bus`."""
         return self._there.work(config)
+
+    async def ask(self, subject: str, body: bytes, *, within: float, grace: float) -> Sequence[bytes]:
+        """See `Bus`."""
+        return await self._there.ask(subject, body, within=within, grace=grace)
+
+    def answering(self, subject: str, answerer: Answerer) -> AbstractAsyncContextManager[None]:
+        """See `Bus`. Ends to answer with the connection; enter it again when there is another."""
+        return self._there.answering(subject, answerer)
 
     async def close(self) -> None:
         """Closes the connection that there is."""
