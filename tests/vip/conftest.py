@@ -1,12 +1,18 @@
 """These tests run keepalived in network namespaces: root and the program are needed."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.conftest import needs
+from tests.vip.world import Scene, scene
 
 HERE = Path(__file__).parent
+VIP = "10.9.0.100"
+OTHERS = ("10.9.0.101", "10.9.0.102", "fd09::100")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,3 +23,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for program in ("keepalived", "iptables"):
                 item.add_marker(needs(program))
             item.add_marker(needs("ip", package="iproute2"))
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def scenery(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    """Three nodes at work, which all tests share that leave no trace."""
+    over = asyncio.Event()
+    begun: asyncio.Future[Scene] = asyncio.get_running_loop().create_future()
+    knobs = {"EDGES": '["tcp:127.0.0.1:9000"]', "STALE_AFTER": "1", "PROBE_INTERVAL": "1"}
+
+    async def stand() -> None:
+        async with scene(tmp_path_factory.mktemp("vip"), VIP, *OTHERS, **knobs) as made:
+            begun.set_result(made)
+            await over.wait()
+
+    standing = asyncio.create_task(stand())
+    await asyncio.wait({standing, begun}, return_when=asyncio.FIRST_COMPLETED)
+    if standing.done():
+        standing.result()
+    yield begun.result()
+    over.set()
+    await standing
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(scenery: Scene) -> Scene:
+    """The shared scene, as it was in the beginning."""
+    await scenery.fresh()
+    return scenery

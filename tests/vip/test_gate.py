@@ -13,7 +13,8 @@ from keepalived_vip.keepalived import Refused
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.model import Instance, Layout, Peer
 from keepalived_vip.render import Style, render
-from tests.vip.world import SOON, Keepalived, Watch, network, running
+from tests.vip.net import SOON, Watch, network
+from tests.vip.world import Keepalived, running
 
 VIP = "10.9.0.100"
 GOOD = Layout((Instance(0, 4, 100, 240, "10.9.0.1", (Peer("node-2", "10.9.0.2"),), (ip_address(VIP),)),))

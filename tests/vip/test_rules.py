@@ -9,7 +9,8 @@ from common.testing import wait_until
 from keepalived_vip.model import Address, Instance, Layout, Peer
 from keepalived_vip.render import Style, anchor, render
 from keepalived_vip.steps import reloaded, steps
-from tests.vip.world import SOON, Keepalived, Watch, network, running
+from tests.vip.net import SOON, Watch, network
+from tests.vip.world import Keepalived, running
 
 POOL = [ip_address(f"10.9.0.{number}") for number in range(100, 112)]
 
