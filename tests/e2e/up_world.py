@@ -86,6 +86,10 @@ class Up:
             os.kill(self.pid, number)
         return await self.ended()
 
+    def processes(self, mark: str = "") -> list[int]:
+        """The processes below it whose command has that mark in it, the oldest first."""
+        return sorted(pid for pid, command in _below(self.pid) if mark in command)
+
     def parts(self) -> dict[str, int]:
         """The processes below it, by part; of nginx's workers one."""
         found = {part: pid for pid, command in _below(self.pid) for part, mark in MARKS.items() if mark in command}
