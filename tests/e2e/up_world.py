@@ -72,7 +72,10 @@ class Up:
                 raise AssertionError(f"seaway up ended with {self.code}:\n{self.said}")
             return "Ready after" in self.said
 
-        await wait_until(there, within=SOON)
+        try:
+            await wait_until(there, within=SOON)
+        except AssertionError:
+            raise AssertionError(f"seaway up is not ready:\n{self.said[-3000:]}") from None
 
     async def ended(self, within: float = ENDS_WITHIN) -> int:
         """Its exit code, once it has one."""
