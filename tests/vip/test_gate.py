@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -49,7 +50,7 @@ async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("family", [4, 6])
-async def test_a_node_that_is_alone_holds_its_addresses(tmp_path: Path, family: int) -> None:
+async def test_a_node_that_is_alone_holds_its_addresses(tmp_path: Path, family: Literal[4, 6]) -> None:
     vip, source = (VIP, "10.9.0.1") if family == 4 else ("fd09::100", "fd09::1")
     alone = Layout((Instance(0, family, 100, 240, source, (), (ip_address(vip),)),))
     with network(1) as net, Watch(net.machines) as watch:
