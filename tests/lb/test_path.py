@@ -11,6 +11,7 @@ import pytest
 
 from common.process import validate
 from common.testing import wait_until
+from haproxy_lb.kernel import Kernel
 from haproxy_lb.model import Check, Endpoint, Timeouts, Treatment
 from haproxy_lb.runtime import Runtime
 from tests.conftest import needs
@@ -336,3 +337,15 @@ async def test_slots_that_run_out_are_made_without_a_lost_connection(lb: Balance
     worker = lb.worker
     await lb.have(first, *more[:20])
     assert lb.worker == worker
+
+
+async def test_a_restart_on_another_port_of_haproxy_takes_over_what_the_kernel_was_told(lb: Balancer) -> None:
+    await lb.have(service(await lb.network.serve(A)))
+    before = await lb.kernel.held()
+    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.network.router.enter)
+    held = await elsewhere.held()
+    assert held is not None
+    assert before is not None
+    assert held != before, "they lead to a port that is nobody's any more"
+    await elsewhere.change(held, before)
+    assert await elsewhere.held() == before
