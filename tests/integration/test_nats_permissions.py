@@ -10,12 +10,13 @@ import pytest
 
 from common.bus.follower import Follower, Update
 from common.bus.nats import NatsBus, connect
-from common.bus.protocol import BusError, Denied, Start
+from common.bus.protocol import BusError, Denied, Start, Unavailable
 from common.bus.settings import BusSettings
 from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, WANTED, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.subjects import (
     alert_subject,
+    ask_subject,
     event_subject,
     job_subject,
     state_filter,
@@ -24,6 +25,7 @@ from common.contracts.subjects import (
     wanted_subject,
 )
 from common.snapshot import Replaced
+from common.testing import wait_until
 from common.testing.nats import NatsServer
 from seaway import bus_keys
 from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, VIP, WATCHER, Server, User, inbox, render, roles
@@ -164,6 +166,33 @@ async def test_the_operator_reads_everything_that_is_kept(guarded: Guarded) -> N
     for stream in (STATE, EVENTS):
         async with Follower(operator, stream.name, stream.subjects, name=OPERATOR) as follower:
             assert len((await first(follower)).messages) == 1
+
+
+async def test_the_operator_alone_asks_the_renderer_and_is_the_only_one_who_is_answered(guarded: Guarded) -> None:
+    subject = ask_subject("prod", RENDERER, "explain")
+
+    async def echo(body: bytes) -> bytes:
+        return body
+
+    renderer, operator = await guarded.connect(RENDERER), await guarded.connect(OPERATOR)
+    async with renderer.answering(subject, echo):
+
+        async def answered() -> bool:
+            try:
+                return await operator.ask(subject, b"why", within=5, grace=0) == [b"why"]
+            except Unavailable:
+                return False
+
+        await wait_until(answered)
+        for role in (WATCHER, RENDERER):
+            with pytest.raises(Denied):
+                await (await guarded.connect(role)).ask(subject, b"why", within=5, grace=0)
+
+        # The answer goes where the question says, which must not be where state stands.
+        await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+        await operator._link.send(subject, b"forged", reply=POD)
+        await operator.ask(subject, b"after it", within=5, grace=0)
+        assert await operator.get_last(STATE.name, POD) is None
 
 
 async def test_nobody_listens_to_the_answers_that_another_gets(guarded: Guarded) -> None:

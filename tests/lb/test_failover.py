@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ async def answers(lb: Balancer) -> dict[str, str]:
 async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp_path: Path) -> None:
     peers = (Peer("one", "127.0.0.1", 14491), Peer("two", "127.0.0.1", 14492))
 
-    def node(at: int) -> dict[str, object]:
+    def node(at: int) -> dict[str, Any]:
         others = tuple(peer for number, peer in enumerate(peers) if number != at)
         return {"name": peers[at].name, "port": 14470 + at, "peer_port": peers[at].port, "peers": others}
 

@@ -14,6 +14,7 @@ from common.runtime.app import App, Fatal, Stage
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.secrets import Data, FolderSecrets, SecretError, SecretSource, data_of
 from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.status import addresses_of
 from nginx_config_renderer.voice import Addresses, Voice
 from nginx_config_renderer.wanted import Wanted
 
@@ -37,7 +38,7 @@ async def _join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterS
     except Misconfigured as error:
         raise Fatal(str(error)) from error
     recorder = Recorder(session, SERVICE, settings.instance)
-    voice = Voice(wanted, intake, recorder, Writer(session, SERVICE), _addresses(session, settings))
+    voice = Voice(wanted, intake, recorder, Writer(session, SERVICE), _addresses(session, settings, wanted))
     app.spawn("events", recorder.run())
     app.at_stop(Stage.FLUSH, "events", lambda: recorder.drain(within=_LAST_EVENTS))
     app.spawn("voice", _lead(session, settings, voice))
@@ -56,8 +57,10 @@ async def _lead(session: KubeSession, settings: Settings, voice: Voice) -> None:
             continue
 
 
-def _addresses(session: KubeSession, settings: Settings) -> Addresses:
-    """Where the edges are reached: as told, else on the nodes of all pods like ours; nowhere if that is not wanted."""
+def _addresses(session: KubeSession, settings: Settings, wanted: Wanted) -> Addresses:
+    """Where the edges are reached: as told, or where a Service is, else on the nodes of all pods like ours; nowhere if that is not
+    wanted.
+    """
 
     async def told() -> Sequence[str]:
         return settings.publish_status_address if settings.publish_status else ()
@@ -67,6 +70,11 @@ def _addresses(session: KubeSession, settings: Settings) -> Addresses:
         pods = [Pod.project(raw) for raw in (await session.list(Pod.resource, scope)).items]
         return [pod.status.host_ip for pod in pods if pod.status.host_ip and not pod.metadata.deletion_timestamp]
 
+    async def served() -> Sequence[str]:
+        return addresses_of(wanted.published)
+
+    if settings.publish_status and settings.publish_service:
+        return served
     return told if settings.publish_status_address or not settings.publish_status or not settings.lease_name else nodes
 
 
