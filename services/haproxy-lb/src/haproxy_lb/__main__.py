@@ -15,6 +15,7 @@ from haproxy_lb.kernel import Kernel
 from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.leaving import Leaving
 from haproxy_lb.runtime import Runtime
+from haproxy_lb.scrape import Scrape
 from haproxy_lb.settings import Settings
 from haproxy_lb.tell import Teller
 
@@ -34,6 +35,8 @@ async def compose(app: App[Settings]) -> None:
     knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
     app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)
     app.health.ready_when("haproxy", lambda: applier.trouble)
+    counts = Runtime(settings.sockets / ADMIN, str(settings.state))
+    app.health.also_expose(Scrape(counts, lambda: applier.slots, settings.metric_endpoints).text)
 
     bus = await app.bus()
     facts = FactPublisher(bus)

@@ -77,6 +77,9 @@ class Settings(ServiceSettings):
         ge=0,
         description="Seconds for which it still serves when it ends, while addresses go elsewhere; then the kernel's table is cleared.",
     )
+    metric_endpoints: int = Field(
+        2000, ge=0, description="Endpoints that have metrics of their own at most; of the others their Service's remain."
+    )
     peer_address: str = Field(
         "127.0.0.1", description="Address on which HAProxy tells its like which client stays with which endpoint."
     )
