@@ -107,7 +107,8 @@ async def backend(name: str) -> AsyncIterator[int]:
 
 def settings(directory: Path, **changes: Any) -> Settings:
     """A renderer's settings for an nginx on free ports."""
-    given = {"http_port": free_port(), "https_port": free_port(), "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5}
+    ports = {"http_port": free_port(), "https_port": free_port()}
+    given = {**ports, "workers": 2, "table_size": 4, "worker_shutdown_timeout": 5, "loopback_endpoints": True}
     return Settings(state=directory, log_directory=directory / "logs", **(given | changes))
 
 
@@ -152,7 +153,9 @@ class EdgeWorld:
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
         self.nginx = nginx_of(settings.state)
-        self.wanted = Wanted("local", settings.ours, settings.options_ref, settings.entrances, settings.switches)
+        self.wanted = Wanted(
+            "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
+        )
         self.files = StreamFiles(settings.stream_files, lambda: self.wanted.entering.files)
         secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)
@@ -160,6 +163,11 @@ class EdgeWorld:
         self.keeping: asyncio.Task[None] | None = None
         self._stack = stack
         self._sequence = 0
+
+    @property
+    def sequence(self) -> int:
+        """The resourceVersion of the object that was given last."""
+        return self._sequence
 
     @property
     def port(self) -> int:
@@ -198,6 +206,7 @@ class EdgeWorld:
         self._take(self.wanted.change([self._message(raw) for raw in objects]))
 
     def _take(self, news: News) -> None:
+        self.applier.ledger.note(news.sightings, live=True)
         self.applier.want(news.entries)
         self.files.want(news.streams.files)
 
@@ -209,7 +218,9 @@ class EdgeWorld:
 
     async def settle(self) -> None:
         """Waits until nginx holds what it should."""
-        await wait_until(lambda: self.applier.settled and self.files.settled, within=SOON, every=0.002)
+        await wait_until(
+            lambda: self.applier.settled and not self.applier.ledger.waiting and self.files.settled, within=SOON, every=0.002
+        )
 
     async def ask(self, host: str, target: str = "/", **headers: str) -> Answer:
         """One request."""

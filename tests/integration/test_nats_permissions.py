@@ -10,15 +10,25 @@ import pytest
 
 from common.bus.follower import Follower, Update
 from common.bus.nats import NatsBus, connect
-from common.bus.protocol import BusError, Denied, Start
+from common.bus.protocol import BusError, Denied, Start, Unavailable
 from common.bus.settings import BusSettings
-from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, ensure_streams
+from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, WANTED, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
-from common.contracts.subjects import alert_subject, event_subject, job_subject, state_filter, state_subject, sync_subject
+from common.contracts.subjects import (
+    alert_subject,
+    ask_subject,
+    event_subject,
+    job_subject,
+    state_filter,
+    state_subject,
+    sync_subject,
+    wanted_subject,
+)
 from common.snapshot import Replaced
+from common.testing import wait_until
 from common.testing.nats import NatsServer
 from seaway import bus_keys
-from seaway.nats_conf import OPERATOR, RENDERER, WATCHER, Server, User, inbox, render, roles
+from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, VIP, WATCHER, Server, User, inbox, render, roles
 
 PODS = Resource("", "pods")
 POD = state_subject("prod", ObjectRef(PODS, "shop", "web"))
@@ -158,6 +168,33 @@ async def test_the_operator_reads_everything_that_is_kept(guarded: Guarded) -> N
             assert len((await first(follower)).messages) == 1
 
 
+async def test_the_operator_alone_asks_the_renderer_and_is_the_only_one_who_is_answered(guarded: Guarded) -> None:
+    subject = ask_subject("prod", RENDERER, "explain")
+
+    async def echo(body: bytes) -> bytes:
+        return body
+
+    renderer, operator = await guarded.connect(RENDERER), await guarded.connect(OPERATOR)
+    async with renderer.answering(subject, echo):
+
+        async def answered() -> bool:
+            try:
+                return await operator.ask(subject, b"why", within=5, grace=0) == [b"why"]
+            except Unavailable:
+                return False
+
+        await wait_until(answered)
+        for role in (WATCHER, RENDERER):
+            with pytest.raises(Denied):
+                await (await guarded.connect(role)).ask(subject, b"why", within=5, grace=0)
+
+        # The answer goes where the question says, which must not be where state stands.
+        await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+        await operator._link.send(subject, b"forged", reply=POD)
+        await operator.ask(subject, b"after it", within=5, grace=0)
+        assert await operator.get_last(STATE.name, POD) is None
+
+
 async def test_nobody_listens_to_the_answers_that_another_gets(guarded: Guarded) -> None:
     with pytest.raises(BusError):
         await guarded.connect(RENDERER, answers=inbox(WATCHER))
@@ -169,3 +206,26 @@ async def test_without_a_key_there_is_no_bus(guarded: Guarded) -> None:
     bus_keys.ensure(guarded.keys, ["stranger"])
     with pytest.raises(Denied):
         await guarded.connect(WATCHER, key="stranger")
+
+
+@pytest.mark.parametrize("service", [BALANCER, VIP])
+async def test_a_service_wishes_for_addresses_in_its_own_name_and_no_other(guarded: Guarded, service: str) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    bus = await guarded.connect(service)
+    assert (await bus.publish(wanted_subject("prod", service, "addresses"), b"wish", {})).sequence == 1
+    other = VIP if service == BALANCER else BALANCER
+    for subject in (wanted_subject("prod", other, "addresses"), event_subject("prod", other, "lie"), POD):
+        with pytest.raises(Denied):
+            await bus.publish(subject, b"a lie", {})
+
+
+async def test_who_holds_addresses_hears_what_the_balancer_wishes(guarded: Guarded) -> None:
+    await ensure_streams(await guarded.connect(WATCHER), replicas=1)
+    balancer = await guarded.connect(BALANCER)
+    subject = wanted_subject("prod", BALANCER, "addresses")
+    await balancer.publish(subject, b"wish", {})
+    assert (last := await balancer.get_last(WANTED.name, subject)) is not None
+    assert last.body == b"wish"
+    holder = await guarded.connect(VIP)
+    async with Follower(holder, WANTED.name, WANTED.subjects, name=VIP) as follower:
+        assert [message.body for message in (await first(follower)).messages] == [b"wish"]

@@ -282,6 +282,20 @@ async def test_a_restarted_service_changes_nothing_that_is_as_it_should_be(lb: B
     assert await lb.whole() == before
 
 
+async def test_a_balancer_that_leaves_takes_back_what_the_kernel_was_told(lb: Balancer) -> None:
+    await lb.have(service(await lb.network.serve(A)))
+    lb.running.cancel()
+    await asyncio.wait({lb.running})
+    router = (*lb.network.router.enter,)
+    for _ in range(2):
+        await lb.applier.leave()
+        assert (await validate([*router, "nft", "list", "ruleset"], timeout=5)).output == ""
+        assert (
+            str(lb.frame.inside) not in (await validate([*router, "ip", "-6", "route", "show", "table", "all"], timeout=5)).output
+        )
+    assert (await lb.network.ask()) == Answer()
+
+
 async def test_what_others_changed_is_mended(lb: Balancer) -> None:
     await lb.have(service(await lb.network.serve(A)))
     before = await lb.whole()

@@ -11,16 +11,33 @@ import yaml
 from tests.packaging import DEPLOY, ROOT, copies, images, manifests, one, port, read_settings, script
 
 from common.bus.streams import ALL
-from common.contracts.objects import MODELS
+from common.contracts.objects import MODELS, ConfigMap
+from common.pools import KEY, read_pools
 from common.runtime.settings import ServiceSettings
+from haproxy_lb.settings import Settings as BalancerSettings
+from keepalived_vip.settings import Settings as VipSettings
 from nginx_config_renderer.settings import Settings as RendererSettings
-from seaway.nats_conf import RENDERER, WATCHER, inbox
+from seaway.nats_conf import BALANCER, RENDERER, VIP, WATCHER, inbox, roles
 from watcher.settings import Settings as WatcherSettings
 
 WORKLOADS = {"Deployment", "StatefulSet", "DaemonSet"}
 EDGE = "nginx-config-renderer"
-PARTS = ("nats", "watcher", EDGE)
-SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {"watcher": (WATCHER, WatcherSettings), EDGE: (RENDERER, RendererSettings)}
+LB = "haproxy-lb"
+VIPS = "keepalived-vip"
+PARTS = ("nats", "watcher", EDGE, LB, VIPS)
+SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {
+    "watcher": (WATCHER, WatcherSettings),
+    EDGE: (RENDERER, RendererSettings),
+    LB: (BALANCER, BalancerSettings),
+    VIPS: (VIP, VipSettings),
+}
+# What a container may do that others may not; each has its reason in its Dockerfile.
+CAPABILITIES = {
+    "nginx": {"NET_BIND_SERVICE"},
+    LB: {"NET_ADMIN"},
+    VIPS: {"NET_ADMIN"},
+    "keepalived": {"NET_ADMIN", "NET_RAW", "SYS_NICE"},
+}
 
 
 def workloads() -> list[dict[str, Any]]:
@@ -35,6 +52,18 @@ def containers() -> list[Any]:
     return [
         pytest.param(spec, container, id=f"{name}/{container['name']}") for name, spec in pods() for container in spec["containers"]
     ]
+
+
+def pod(name: str) -> dict[str, Any]:
+    (spec,) = [spec for each, spec in pods() if each == name]
+    return spec
+
+
+def mounted(container: dict[str, Any], volume: str) -> str:
+    """Where a container has a volume."""
+    (path,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == volume]
+    assert isinstance(path, str)
+    return path
 
 
 def variables(container: dict[str, Any]) -> dict[str, str]:
@@ -63,7 +92,7 @@ def test_no_key_is_in_the_repository() -> None:
 
 def test_every_generated_secret_is_of_a_file_that_the_script_writes() -> None:
     keys = script("nats-keys")
-    written = {keys.USERS, *keys.CERTIFICATES, *(f"{role}.nkey" for role in ("watcher", "nginx-config-renderer"))}
+    written = {keys.USERS, *keys.CERTIFICATES, *(f"{role}.nkey" for role in roles())}
     generators = kustomization("secrets")
     named = [file.rpartition("=")[2] for each in generators["secretGenerator"] for file in each["files"]]
     named += [file for each in generators["configMapGenerator"] for file in each["envs"]]
@@ -80,8 +109,8 @@ def test_a_container_may_do_nothing_that_it_need_not(spec: dict[str, Any], conta
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
     assert context["capabilities"]["drop"] == ["ALL"]
-    assert set(context["capabilities"].get("add", ())) <= {"NET_BIND_SERVICE"}
-    assert not {"hostPath"} & {kind for volume in spec["volumes"] for kind in volume}
+    assert set(context["capabilities"].get("add", ())) == CAPABILITIES.get(container["name"], set())
+    assert {"runAsUser", "runAsGroup", "runAsNonRoot", "privileged"}.isdisjoint(context)
     assert not spec.get("hostPID")
     assert not spec.get("hostIPC")
     assert spec["enableServiceLinks"] is False
@@ -91,7 +120,7 @@ def test_a_container_may_do_nothing_that_it_need_not(spec: dict[str, Any], conta
 
 @pytest.mark.parametrize(("spec", "container"), containers())
 def test_a_container_is_probed_where_it_listens(spec: dict[str, Any], container: dict[str, Any]) -> None:
-    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    ports = {each["name"]: each["containerPort"] for each in container.get("ports", ())}
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         probe = container[name]
         if "exec" in probe:
@@ -136,7 +165,7 @@ def test_only_the_edge_is_on_the_hosts_network() -> None:
     for part in PARTS:
         strict = namespaces[kustomization(part)["namespace"]]["pod-security.kubernetes.io/enforce"] == "restricted"
         assert [spec.get("hostNetwork", False) for name, spec in pods() if name == part] == [not strict]
-        assert strict is (part != EDGE)
+        assert strict is (part in {"nats", "watcher"})
 
 
 def test_selectors_select_the_pods_of_their_own_part() -> None:
@@ -206,6 +235,33 @@ def test_the_edge_may_hold_its_own_lease_and_no_other() -> None:
     assert (labels["pairs"][name], labels["includeTemplates"]) == (value, True), "its own pods are found by their label"
 
 
+def test_the_balancer_may_tell_services_and_keep_its_record_and_no_more() -> None:
+    settings = BalancerSettings(_cli_parse_args=[])
+    assert one("ClusterRole", "seaway-haproxy-lb", LB)["rules"] == [
+        {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"]},
+    ]
+    namespace = kustomization(LB)["namespace"]
+    assert namespace == settings.lease_namespace
+    named = {
+        (resource, name): rule["verbs"]
+        for rule in one("Role", LB, LB)["rules"]
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", [""])
+    }
+    assert named == {
+        ("leases", ""): ["create"],
+        ("leases", settings.lease_name): ["get", "update"],
+        ("configmaps", ""): ["create"],
+        ("configmaps", settings.reservations.name): ["get", "patch"],
+    }
+    assert settings.reservations.namespace == namespace
+
+
+def test_addresses_are_held_without_any_right_in_the_cluster() -> None:
+    assert [each["kind"] for each in manifests(VIPS)] == ["ServiceAccount", "DaemonSet"]
+
+
 def test_nobody_gets_a_token_that_does_not_need_it() -> None:
     with_token = set()
     for name, spec in pods():
@@ -217,17 +273,85 @@ def test_nobody_gets_a_token_that_does_not_need_it() -> None:
             for container in spec["containers"]
             if any(mount["name"] in given for mount in container["volumeMounts"])
         }
-    assert with_token == {EDGE}
+    assert with_token == {EDGE, LB}
 
 
-def test_only_nginx_may_have_ports_below_1024() -> None:
-    may = {
-        container["name"]
-        for _, spec in pods()
-        for container in spec["containers"]
-        if container["securityContext"]["capabilities"].get("add")
+def test_only_those_who_hold_addresses_have_something_on_the_node() -> None:
+    found = {(name, volume["hostPath"]["path"]) for name, spec in pods() for volume in spec["volumes"] if "hostPath" in volume}
+    settings = VipSettings(_cli_parse_args=[])
+    assert found == {(VIPS, str(settings.run)), (VIPS, str(settings.state))}
+
+
+def test_the_only_container_of_root_gives_two_directories_away_and_can_do_nothing_else() -> None:
+    spec = pod(VIPS)
+    (first,) = spec["initContainers"]
+    assert not [name for name, other in pods() if name != VIPS and "initContainers" in other]
+    assert first["command"] == ["chown", "65532:65532", mounted(first, "run"), mounted(first, "state")]
+    assert first["image"] in images()
+    context = first["securityContext"]
+    assert context["capabilities"] == {"drop": ["ALL"], "add": ["CHOWN"]}
+    assert (context["allowPrivilegeEscalation"], context["readOnlyRootFilesystem"]) == (False, True)
+
+
+def test_haproxy_reads_what_its_service_writes_and_is_spoken_to_at_its_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, haproxy = pod(LB)["containers"]
+    settings = read_settings(BalancerSettings, variables(service), monkeypatch)
+    assert isinstance(settings, BalancerSettings)
+    assert variables(haproxy) == {"SEAWAY_STATE": str(settings.state), "SEAWAY_SOCKETS": str(settings.sockets)}
+    for container in (service, haproxy):
+        assert mounted(container, "configuration") == str(settings.state)
+        assert mounted(container, "sockets") == str(settings.sockets)
+    (shared,) = [mount for mount in haproxy["volumeMounts"] if mount["name"] == "configuration"]
+    assert shared["readOnly"] is True, "who breaks into HAProxy writes nothing that the service, with its token, then reads"
+    assert {mount["name"] for mount in haproxy["volumeMounts"]} == {"configuration", "sockets"}
+    assert [each["containerPort"] for each in haproxy["ports"]] == [settings.port]
+
+
+def test_keepalived_and_its_service_share_their_directory_and_their_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = pod(VIPS)
+    service, keepalived = spec["containers"]
+    settings = read_settings(VipSettings, variables(service), monkeypatch)
+    assert isinstance(settings, VipSettings)
+    assert spec["shareProcessNamespace"] is True
+    assert settings.run_keepalived is False
+    assert variables(keepalived) == {"SEAWAY_RUN": str(settings.run)}
+    assert mounted(service, "run") == mounted(keepalived, "run") == str(settings.run)
+    assert mounted(service, "state") == str(settings.state)
+
+
+def test_a_node_holds_addresses_while_its_balancer_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    service, haproxy = pod(LB)["containers"]
+    settings = read_settings(VipSettings, variables(pod(VIPS)["containers"][0]), monkeypatch)
+    assert isinstance(settings, VipSettings)
+    assert set(settings.edges) == {
+        f"tcp:127.0.0.1:{haproxy['ports'][0]['containerPort']}",
+        f"http://{variables(service)['SEAWAY_PROBES']}",
     }
-    assert may == {"nginx"}
+
+
+def test_the_pools_are_where_services_look_for_them_and_are_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    overlay = kustomization("overlays/single-lb")
+    (made,) = overlay["configMapGenerator"]
+    for settings in (BalancerSettings(_cli_parse_args=[]), VipSettings(_cli_parse_args=[])):
+        assert settings.pools_configmap == f"{made['namespace']}/{made['name']}"
+    assert made["options"]["disableNameSuffixHash"] is True
+    assert made["files"] == [KEY]
+    text = (DEPLOY / "overlays/single-lb" / KEY).read_text()
+    example = "\n".join(line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     "))
+    for pools in (text, example):
+        read = read_pools(ConfigMap.model_validate({"metadata": {"name": "p", "namespace": "e"}, "data": {KEY: pools}}))
+        assert (read.problems, read.pools is not None) == ((), True)
+
+
+def test_no_two_containers_on_the_hosts_network_have_the_same_port() -> None:
+    ports = [
+        each["containerPort"]
+        for _, spec in pods()
+        if spec.get("hostNetwork")
+        for container in spec["containers"]
+        for each in container.get("ports", ())
+    ]
+    assert len(set(ports)) == len(ports)
 
 
 def test_nginx_and_its_renderer_share_the_directory_of_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_no_text_of_a_configmap_adds_a_directive(data: dict[str, str]) -> None:
 
 def shape(text: str) -> set[str]:
     """The names of all directives and blocks."""
-    without = re.sub(r"#.*", "", text)
+    without = re.sub(r"#.*", "", re.sub(r'"(?:\\.|[^"\\])*"', '""', text, flags=re.DOTALL))  # a string may go over several lines
     return set(re.findall(r"^\s*([a-z_]+|\})", without, re.MULTILINE))
 
 

@@ -1,8 +1,12 @@
 """The status of Ingresses shows where they are served, and is written only where it differs."""
 
-from common.contracts.objects import Ingress
-from common.testing.objects import ingress, rule
-from nginx_config_renderer.status import writes
+from typing import Any
+
+import pytest
+
+from common.contracts.objects import Ingress, Service
+from common.testing.objects import ingress, rule, service
+from nginx_config_renderer.status import addresses_of, writes
 
 
 def shop(*shown: dict[str, str]) -> Ingress:
@@ -25,3 +29,26 @@ def test_what_is_shown_already_is_not_written_again() -> None:
 
 def test_while_no_address_is_known_what_is_shown_stays() -> None:
     assert writes([shop({"ip": "10.0.0.1"})], []) == ()
+
+
+@pytest.mark.parametrize(
+    ("spec", "addresses"),
+    [
+        ({"type": "LoadBalancer", "clusterIP": "10.96.0.1"}, ()),
+        ({"type": "LoadBalancer", "given": [{"ip": "192.0.2.1"}, {"hostname": "edge.example"}]}, ("192.0.2.1", "edge.example")),
+        ({"type": "LoadBalancer", "given": [{"ip": "192.0.2.1"}], "externalIPs": ["192.0.2.2"]}, ("192.0.2.1", "192.0.2.2")),
+        ({"type": "ClusterIP", "clusterIP": "10.96.0.1"}, ("10.96.0.1",)),
+        ({"type": "NodePort", "clusterIP": "10.96.0.1", "externalIPs": ["192.0.2.2"]}, ("192.0.2.2",)),
+        ({"type": "ClusterIP", "clusterIP": "None"}, ()),
+        ({"type": "ExternalName", "externalName": "edge.example"}, ("edge.example",)),
+    ],
+)
+def test_a_services_addresses_are_shown_as_ingress_nginx_shows_them(spec: dict[str, Any], addresses: tuple[str, ...]) -> None:
+    raw = service("edge")
+    given = spec.pop("given", [])
+    raw["spec"] |= spec
+    assert addresses_of(Service.project(raw | {"status": {"loadBalancer": {"ingress": given}}})) == addresses
+
+
+def test_a_service_that_is_not_there_has_no_address() -> None:
+    assert addresses_of(None) == ()

@@ -6,7 +6,7 @@ import pytest
 
 from common.bus import streams
 from common.contracts.refs import ObjectRef, Resource
-from common.contracts.subjects import alert_subject, event_subject, state_subject, sync_subject, wanted_subject
+from common.contracts.subjects import alert_subject, ask_subject, event_subject, state_subject, sync_subject, wanted_subject
 from seaway import bus_keys
 from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, WATCHER, Cluster, Server, Tls, User, permissions, render, roles
 
@@ -60,15 +60,22 @@ def test_nobody_may_remove_a_stream_or_what_is_in_it() -> None:
                 assert not may_publish(role, f"$JS.API.{verb}.{stream.name}")
 
 
-def test_the_operator_looks_and_changes_nothing() -> None:
-    assert {one for one in permissions(roles()[OPERATOR]).publish if not one.startswith("$JS.API.")} == set()
+def test_the_operator_looks_and_asks_and_changes_nothing() -> None:
+    assert {one for one in permissions(roles()[OPERATOR]).publish if not one.startswith("$JS.API.")} == {"ask.v1.*.>"}
     assert not may_publish(OPERATOR, "$JS.API.STREAM.UPDATE.STATE")
     assert not may_publish(OPERATOR, "$JS.API.CONSUMER.CREATE.JOBS.x.jobs.v1.>")
 
 
 def test_everybody_hears_only_the_answers_to_his_own_questions() -> None:
-    inboxes = [permissions(role).subscribe for role in roles().values()]
-    assert inboxes == [(f"_INBOX_{role}.>",) for role in roles()]
+    heard = {role.name: set(permissions(role).subscribe) - set(role.answers) for role in roles().values()}
+    assert heard == {role: {f"_INBOX_{role}.>"} for role in roles()}
+
+
+def test_who_is_asked_answers_the_operator_and_nobody_else() -> None:
+    asked = ask_subject("prod", RENDERER, "explain")
+    assert [role for role in roles() if may_publish(role, asked)] == [OPERATOR]
+    assert [role.name for role in roles().values() if any(matches(one, asked) for one in permissions(role).subscribe)] == [RENDERER]
+    assert [role for role in roles() if may_publish(role, "_INBOX_seaway.x.1")] == [RENDERER]
 
 
 def test_the_same_users_make_the_same_text_in_any_order() -> None:

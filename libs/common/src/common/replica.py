@@ -67,11 +67,21 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """A version of an object that was taken; without one the object is gone. `time` is when the watcher published it (RFC 3339)."""
+
+    ref: ObjectRef
+    version: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
-    """What some messages did to the replica."""
+    """What some messages did to the replica, and which versions they brought."""
 
     changes: tuple[Change, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
 
 
 class Replica:
@@ -97,36 +107,41 @@ class Replica:
         self.unreadable = {}
         before, self._digests = self._digests, defaultdict(dict)
         objects: list[Projection] = []
+        sightings: list[Sighting] = []
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
                 self._digests[read.ref.resource][read.ref] = read.digest
                 objects.append(read.object)
+                sightings.append(_sighting(read.ref, str(read.version), message))
             elif isinstance(read, Problem):
                 objects.extend(self._kept(read.ref, before))
         self._newest.clear()
         self._snapshot = max((message.sequence for message in (*messages, *tombstones)), default=0)
-        return Taken(self.store.replace(objects))
+        return Taken(self.store.replace(objects), sightings=tuple(sightings))
 
     def change(self, messages: Sequence[StoredMessage]) -> Taken:
         """Applies `messages` in their order."""
         changes: list[Change | None] = []
         comparisons: list[Comparison] = []
+        sightings: list[Sighting] = []
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
                 self._digests[read.ref.resource][read.ref] = read.digest
                 changes.append(self.store.apply(read.object))
+                sightings.append(_sighting(read.ref, str(read.version), message))
             elif isinstance(read, ObjectRef):
                 self._digests[read.resource].pop(read, None)
                 changes.append(self.store.delete(read))
+                sightings.append(_sighting(read, "", message))
             elif (
                 isinstance(read, tuple)
                 and read[0] not in self._partial
                 and read[1].through >= self._newest.get(read[0], self._snapshot)
             ):
                 comparisons.append(self._compare(*read))
-        return Taken(tuple(change for change in changes if change is not None), tuple(comparisons))
+        return Taken(tuple(change for change in changes if change is not None), tuple(comparisons), tuple(sightings))
 
     def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
         """An object, the name of a deleted one, a marker, a problem, or None for what is not ours."""
@@ -176,6 +191,10 @@ class Replica:
         if held is not None and ref in before[ref.resource]:
             self._digests[ref.resource][ref] = before[ref.resource][ref]
             yield held
+
+
+def _sighting(ref: ObjectRef, version: str, message: StoredMessage) -> Sighting:
+    return Sighting(ref, version, message.headers.get("ce-time", ""))
 
 
 def _about(read: ObjectApplied | ObjectRef | tuple[Resource, SyncMarker]) -> ObjectRef:

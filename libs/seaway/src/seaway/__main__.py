@@ -4,6 +4,7 @@ import typer
 
 from common.runtime.logging import quiet
 from seaway.commands import show_alerts, show_events, state_app
+from seaway.edge import explain, ingress_app
 from seaway.failover import failover_app
 from seaway.lb import lb_app
 from seaway.up_command import run_up
@@ -13,9 +14,11 @@ app = typer.Typer(
 )
 app.add_typer(state_app, name="state")
 app.add_typer(failover_app, name="failover")
+app.add_typer(ingress_app, name="ingress")
 app.add_typer(lb_app, name="lb")
 app.command("alerts")(show_alerts)
 app.command("events")(show_events)
+app.command("explain")(explain)
 app.command("up")(run_up)
 
 

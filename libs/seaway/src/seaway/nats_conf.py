@@ -39,13 +39,14 @@ _LOGS: Final = tuple(stream.name for stream in streams.ALL if stream.retention =
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What a service is to the bus: the streams that it keeps as they should be, those it follows, and what it says."""
+    """What a service is to the bus: the streams that it keeps as they should be, those it follows, what it says and what it is asked."""
 
     name: str
     publishes: tuple[str, ...] = ()
     follows: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     looks_up: tuple[str, ...] = ()  # streams of which single messages are read
+    answers: tuple[str, ...] = ()  # questions of the operator that it hears
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,13 @@ def roles(cluster: str = "") -> dict[str, Role]:
             publishes=(f"{subjects.WANTED}.{where}.{VIP}.*", *_reports(where, VIP)),
             follows=(streams.STATE.name, streams.WANTED.name),
         ),
-        Role(RENDERER, publishes=_reports(where, RENDERER), follows=(streams.STATE.name,)),
-        Role(OPERATOR, follows=_LOGS, looks_up=_EVERY),
+        Role(
+            RENDERER,
+            publishes=_reports(where, RENDERER),
+            follows=(streams.STATE.name,),
+            answers=(f"{subjects.ASK}.{where}.{RENDERER}.*",),
+        ),
+        Role(OPERATOR, publishes=(f"{subjects.ASK}.{where}.>",), follows=_LOGS, looks_up=_EVERY),
     )
     return {role.name: role for role in known}
 
@@ -136,7 +142,9 @@ def permissions(role: Role) -> Permissions:
         api |= {f"{wire.API}.CONSUMER.{verb}.{stream}.*" for verb in ("DELETE", "MSG.NEXT")}
     for stream in role.looks_up:
         api.add(f"{wire.API}.STREAM.MSG.GET.{stream}")
-    return Permissions(tuple(sorted({*api, *role.publishes})), (f"{inbox(role.name)}.>",))
+    # Not the server's own leave to answer: it holds for whatever subject the one who asks names.
+    answers = (f"{inbox(OPERATOR)}.>",) if role.answers else ()
+    return Permissions(tuple(sorted({*api, *role.publishes, *answers})), (f"{inbox(role.name)}.>", *role.answers))
 
 
 def inbox(role: str) -> str:

@@ -1,8 +1,9 @@
 """The balancer: answers Services of type LoadBalancer by HAProxy. This module wires it and decides nothing."""
 
+import asyncio
 from typing import Final
 
-from common.runtime.app import App, run
+from common.runtime.app import App, Stage, run
 from haproxy_lb.apply import Applier
 from haproxy_lb.cluster import SERVICE, join
 from haproxy_lb.configure import Configuration
@@ -24,6 +25,9 @@ async def compose(app: App[Settings]) -> None:
     settings = app.settings
     applier = data_path(settings)
     app.spawn("apply", applier.run())
+    # Not ready from here on, so addresses go elsewhere; whoever comes until then is still served.
+    app.at_stop(Stage.INTAKE, "addresses", lambda: asyncio.sleep(settings.leave_after))
+    app.at_stop(Stage.CLOSE, "kernel", applier.leave)
 
     knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
     app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)

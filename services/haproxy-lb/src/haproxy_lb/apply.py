@@ -83,6 +83,10 @@ class Applier:
             self._released = True
             self._news()
 
+    async def leave(self) -> None:
+        """Takes back what the kernel was told; for when `run` has ended for good. Raises KernelError."""
+        await self._kernel.remove()
+
     def _news(self) -> None:
         if self._since is None:
             self._since = asyncio.get_running_loop().time()

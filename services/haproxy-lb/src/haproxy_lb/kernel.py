@@ -21,15 +21,20 @@ _DEADLINE: Final = 10.0
 _PROTOCOL: Final = "83"  # of our routes, so that they can be told from others (ip-route(8))
 _ELSEWHERE: Final = "elsewhere"
 _CHAINS: Final = {"arriving": "prerouting", "leaving": "output"}
-_FRAME: Final = """\
+_GONE: Final = """\
 add table inet {table}
 delete table inet {table}
+"""
+_FRAME: Final = (
+    _GONE
+    + """\
 table inet {table} {{
   map fronts4 {{ type ipv4_addr . inet_service : inet_service; }}
   map fronts6 {{ type ipv6_addr . inet_service : ipv6_addr . inet_service; }}
 {chains}
 }}
 """
+)
 _CHAIN: Final = """\
   chain {name} {{
     type nat hook {hook} priority -110; policy accept;
@@ -68,6 +73,12 @@ class Kernel:
             await self._must(["ip", "-6", "route", "replace", "local", str(self._inside), "dev", "lo", "proto", _PROTOCOL])
         chains = "\n".join(_CHAIN.format(name=name, hook=hook) for name, hook in _CHAINS.items())
         await self._feed(_FRAME.format(table=_TABLE, chains=chains) + self._elements("add", fronts.items()))
+
+    async def remove(self) -> None:
+        """Takes all that is ours away, and connections go where they went without us."""
+        await self._feed(_GONE.format(table=_TABLE))
+        # It is not there where there is no IPv6.
+        await self._run(["ip", "-6", "route", "delete", "local", str(self._inside), "dev", "lo", "proto", _PROTOCOL])
 
     async def change(self, held: Fronts, wanted: Fronts) -> None:
         """Makes a table that has `held` have `wanted`."""

@@ -72,6 +72,11 @@ class Settings(ServiceSettings):
     drain_deadline: int = Field(
         3600, ge=1, description="Seconds after which connections to an endpoint that is leaving are cut off."
     )
+    leave_after: float = Field(
+        1.0,
+        ge=0,
+        description="Seconds for which it still serves when it ends, while addresses go elsewhere; then the kernel's table is cleared.",
+    )
     peer_address: str = Field(
         "127.0.0.1", description="Address on which HAProxy tells its like which client stays with which endpoint."
     )

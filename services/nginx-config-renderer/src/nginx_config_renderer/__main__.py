@@ -13,7 +13,9 @@ from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
 from nginx_config_renderer.log_files import LogFiles
+from nginx_config_renderer.names import DNS, Names
 from nginx_config_renderer.nginx import Configuration
+from nginx_config_renderer.questions import Questions
 from nginx_config_renderer.scrape import Scrape
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.stream_files import StreamFiles
@@ -39,7 +41,9 @@ async def compose(app: App[Settings]) -> None:
     if settings.log_directory is not None and settings.log_rotate:
         app.spawn("logs", LogFiles(settings.log_directory, settings.rotation, admin).run())
 
-    wanted = Wanted(settings.cluster, settings.ours, settings.options_ref, settings.entrances, settings.switches)
+    wanted = Wanted(
+        settings.cluster, settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
+    )
     applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
@@ -56,7 +60,10 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("configure", intake.configure(configurator))
     app.spawn("listen", intake.listen(configurator))
     app.spawn("keyring", keyring.run())
+    app.spawn("names", Names(DNS(), intake).run())
     app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
+    questions = Questions(wanted, applier, settings.inquiry_socket, settings.instance)
+    app.spawn("questions", questions.run(bus, settings.cluster, SERVICE))
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
 
 

@@ -9,6 +9,7 @@ is offered again from time to time, and holds nothing else up.
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
@@ -18,6 +19,7 @@ from common.backoff import Backoff
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError, Stale
 from nginx_config_renderer.journal import Journals
+from nginx_config_renderer.ledger import Ledger
 from nginx_config_renderer.plan import Entry, Write, chunks, digest, plan
 
 BACKOFF: Final = Backoff(first=0.02, most=0.5, factor=2, jitter=0.5)
@@ -47,6 +49,7 @@ class Applier:
     def __init__(self, admin: Admin, journal: Journals, wants: Wants) -> None:
         self.revision = 0
         self.trouble: str | None = "nginx has not been compared yet"
+        self.ledger = Ledger()
         self._admin = admin
         self._journal = journal
         self._wants = wants
@@ -112,7 +115,7 @@ class Applier:
         elif self._refused and asyncio.get_running_loop().time() >= self._offer_at:
             self.want(self._refused)
             await self._push()
-        elif self._dirty:
+        elif self._dirty or self.ledger.waiting:
             await self._push()
         elif not await self._wait(LOOK):
             await self._look()
@@ -153,6 +156,7 @@ class Applier:
 
     async def _push(self) -> None:
         self._under_way, self._dirty = self._dirty, {}
+        self.ledger.begin()
         for chunk in chunks(plan(self._running, self._wants.entries, self._under_way)):
             await self._write(chunk)
         now = asyncio.get_running_loop().time()
@@ -162,6 +166,9 @@ class Applier:
         for since in self._under_way.values():
             metrics.LATENCY.observe(now - since)
         self._under_way = {}
+        if self._instance is not None:
+            for resource, seconds in self.ledger.end(time.time()):
+                metrics.PROPAGATION.labels(resource.plural).observe(seconds)
 
     async def _write(self, chunk: tuple[Write, ...]) -> None:
         if self._instance is None:  # held back, or lost, while the chunk before was written

@@ -13,6 +13,7 @@ from common.runtime.cluster import hold, recorder_of, session_of
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.secrets import Data, FolderSecrets, SecretError, SecretSource, data_of
 from nginx_config_renderer.settings import Settings
+from nginx_config_renderer.status import addresses_of
 from nginx_config_renderer.voice import Addresses, Voice
 from nginx_config_renderer.wanted import Wanted
 
@@ -30,13 +31,15 @@ async def _join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterS
     """Wires what needs the cluster that the settings name; returns its Secrets. Raises Fatal if they name none."""
     settings = app.settings
     session = await session_of(app, settings.kubeconfig)
-    voice = Voice(wanted, intake, recorder_of(app, session), Writer(session, SERVICE), _addresses(session, settings))
+    voice = Voice(wanted, intake, recorder_of(app, session), Writer(session, SERVICE), _addresses(session, settings, wanted))
     app.spawn("voice", hold(session, settings.lease, settings.lease_terms, voice.speak))
     return ClusterSecrets(session)
 
 
-def _addresses(session: KubeSession, settings: Settings) -> Addresses:
-    """Where the edges are reached: as told, else on the nodes of all pods like ours; nowhere if that is not wanted."""
+def _addresses(session: KubeSession, settings: Settings, wanted: Wanted) -> Addresses:
+    """Where the edges are reached: as told, or where a Service is, else on the nodes of all pods like ours; nowhere if that is not
+    wanted.
+    """
 
     async def told() -> Sequence[str]:
         return settings.publish_status_address if settings.publish_status else ()
@@ -46,6 +49,11 @@ def _addresses(session: KubeSession, settings: Settings) -> Addresses:
         pods = [Pod.project(raw) for raw in (await session.list(Pod.resource, scope)).items]
         return [pod.status.host_ip for pod in pods if pod.status.host_ip and not pod.metadata.deletion_timestamp]
 
+    async def served() -> Sequence[str]:
+        return addresses_of(wanted.published)
+
+    if settings.publish_status and settings.publish_service:
+        return served
     return told if settings.publish_status_address or not settings.publish_status or not settings.lease_name else nodes
 
 

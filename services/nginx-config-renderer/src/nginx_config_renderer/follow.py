@@ -23,6 +23,7 @@ from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import IngressKey, PairKey
 from nginx_config_renderer.policy import Policy
+from nginx_config_renderer.resolved import Resolved
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
@@ -37,12 +38,13 @@ def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Followe
 
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
-    `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open, `problems` when there are other
-    problems, `news` when Ingresses or their problems are different.
+    `named` when other names are, `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open,
+    `problems` when there are other problems, `news` when Ingresses or their problems are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
         self.needed = asyncio.Event()
+        self.named = asyncio.Event()
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
         self.options = asyncio.Event()
@@ -58,6 +60,19 @@ class Intake:
     def needs(self) -> Mapping[PairKey, Need]:
         """The Secrets whose data must be read."""
         return self._wanted.needs
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that must be looked up."""
+        return self._wanted.names
+
+    def resolve(self, found: Resolved) -> None:
+        """Takes what a name means."""
+        self._hand_on(self._wanted.resolve(found))
+
+    def unname(self, name: str) -> None:
+        """Drops a name."""
+        self._hand_on(self._wanted.unname(name))
 
     def learn(self, pair: KeyPair) -> None:
         """Takes a key pair."""
@@ -100,6 +115,7 @@ class Intake:
             async with follower(bus, cluster, configmaps) as updates:
                 async for update in updates:
                     news = self._read(update)
+                    self._applier.ledger.note(news.sightings, live=not isinstance(update, Replaced))
                     self._hand_on(news)
                     self._open(news)
                     if self._wanted.awaited:
@@ -131,6 +147,8 @@ class Intake:
         self._files.want(news.streams.files)
         if news.needs:
             self.needed.set()
+        if news.names:
+            self.named.set()
         if news.options or (self._wanted.options_known and not self._options_known):
             self._options_known = True
             self.options.set()

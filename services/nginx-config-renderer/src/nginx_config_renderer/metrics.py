@@ -13,6 +13,12 @@ COMPARISONS: Final = Counter(
     "seaway_edge_comparisons_total", "Times that all of nginx's tables were compared with what they should hold."
 )
 LATENCY: Final = Histogram("seaway_edge_push_seconds", "From the arrival of a change to nginx's having it.", buckets=_BUCKETS)
+PROPAGATION: Final = Histogram(
+    "seaway_edge_propagation_seconds",
+    "From the watcher's publishing a version of an object to nginx's having all that is different by it.",
+    ["resource"],
+    buckets=_BUCKETS,
+)
 TABLE: Final = Gauge("seaway_edge_table_entries", "What the tables hold.", ["kind"])
 FREE: Final = Gauge("seaway_edge_table_free_bytes", "Shared memory that a table has left.", ["table"])
 REVISION: Final = Gauge("seaway_edge_revision", "The revision of nginx's tables.")

@@ -18,7 +18,7 @@ from typing import Any
 
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.locations import location
-from nginx_config_renderer.model import Backend, Canary, HostRoutes, PairKey, Route
+from nginx_config_renderer.model import Backend, BackendKey, Canary, HostRoutes, PairKey, Route
 from nginx_config_renderer.policy import USUAL, Affinity, Policy, Special
 
 
@@ -34,6 +34,11 @@ def host_entry(routes: HostRoutes) -> str:
         "p": {path: _route(route) for path, route in routes.prefixes},
     }
     return _json(entry | {"t": True} if routes.tls else entry)
+
+
+def fallback_entry(backend: BackendKey) -> str:
+    """The entry of what answers where nobody else does. Its requests are no Ingress's."""
+    return _json({"e": {}, "p": {"": [str(backend), "-"]}})
 
 
 def _route(route: Route) -> Any:

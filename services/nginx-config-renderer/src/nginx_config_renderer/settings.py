@@ -6,15 +6,17 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from common.contracts.objects import ConfigMap
-from common.contracts.refs import ObjectRef
+from common.contracts.objects import ConfigMap, Service
+from common.contracts.refs import ObjectRef, Resource
 from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
+from nginx_config_renderer.derive.reach import Reach
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.rotation import Rotation
 from nginx_config_renderer.streams import Entrances
+from nginx_config_renderer.wanted import Around
 
 MODULES: Final = ("ndk_http_module.so", "ngx_http_lua_module.so")
 STREAM_MODULES: Final = ("ngx_stream_module.so", "ngx_stream_js_module.so")
@@ -46,6 +48,11 @@ class Settings(ServiceSettings):
     publish_status_address: tuple[str, ...] = Field(
         (), description="Addresses or names to show, such as a floating address; without one those of the nodes of all edges."
     )
+    publish_service: str = Field(
+        "",
+        pattern=_NAME_OR_NONE,
+        description="Namespace and name of a Service whose addresses are shown instead, such as that of a balancer before the edges.",
+    )
     publish_status_pods: str = Field(
         "app.kubernetes.io/name=nginx-config-renderer",
         description="Label selector of the edges' pods in the namespace of the Lease.",
@@ -65,6 +72,17 @@ class Settings(ServiceSettings):
         "seaway-edge/udp-services",
         pattern=_NAME_OR_NONE,
         description="Namespace and name of the ConfigMap with the UDP ports to open; empty is none.",
+    )
+    default_backend_service: str = Field(
+        "",
+        pattern=_NAME_OR_NONE,
+        description="Namespace and name of a Service whose first port answers what no Ingress claims, instead of 404.",
+    )
+    disable_svc_external_name: bool = Field(
+        default=False, description="Whether Services of type ExternalName are refused instead of looked up."
+    )
+    loopback_endpoints: bool | None = Field(
+        None, description="Whether endpoints may be on the loopback address; unless given, with a folder of manifests alone."
     )
     ingress_class: str = Field("nginx", description="Value of the old annotation kubernetes.io/ingress.class that is ours.")
     configmap: str = Field(
@@ -121,6 +139,12 @@ class Settings(ServiceSettings):
         return state.absolute()
 
     @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.publish_service and self.publish_status_address:
+            raise ValueError("publish_service and publish_status_address both say which addresses to show; give one of them")
+        return self
+
+    @model_validator(mode="after")
     def _something_to_pass(self) -> Self:
         if self.ssl_passthrough and not self.https_port:
             raise ValueError("ssl_passthrough needs https_port, since it is the connections to HTTPS that are passed on")
@@ -159,6 +183,11 @@ class Settings(ServiceSettings):
         return self.state / "run/admin.sock"
 
     @property
+    def inquiry_socket(self) -> Path:
+        """Where nginx says what becomes of a request."""
+        return self.state / "run/ask.sock"
+
+    @property
     def key_journal(self) -> Path | None:
         """Where key pairs are kept, if they are."""
         return self.vault / "keys" if self.vault is not None else None
@@ -172,13 +201,27 @@ class Settings(ServiceSettings):
     def entrances(self) -> Entrances:
         """What is let in beside HTTP."""
         tcp, udp = self.tcp_services_configmap, self.udp_services_configmap
-        probes = self.probes.rpartition(":")[2]
-        own = {self.http_port, self.https_port, int(probes) if probes.isdigit() else 0}
         return Entrances(
             tcp=_configmap(tcp) if tcp else None,
             udp=_configmap(udp) if udp else None,
-            reserved=frozenset(own - {0}),
+            reserved=self._reserved,
             passthrough=self.ssl_passthrough,
+        )
+
+    @property
+    def _reserved(self) -> frozenset[int]:
+        """The ports that the edge has for itself."""
+        probes = self.probes.rpartition(":")[2]
+        return frozenset({self.http_port, self.https_port, int(probes) if probes.isdigit() else 0} - {0})
+
+    @property
+    def around(self) -> Around:
+        """What is around the edge."""
+        loopback = self.manifests is not None if self.loopback_endpoints is None else self.loopback_endpoints
+        return Around(
+            fallback=_ref(Service.resource, self.default_backend_service),
+            published=_ref(Service.resource, self.publish_service),
+            reach=Reach(loopback=loopback, external=not self.disable_svc_external_name, reserved=self._reserved),
         )
 
     @property
@@ -227,6 +270,11 @@ class Settings(ServiceSettings):
             streams=str(self.stream_files),
             stream_modules=tuple(str(self.modules / module) for module in STREAM_MODULES),
         )
+
+
+def _ref(resource: Resource, text: str) -> ObjectRef | None:
+    namespace, _, name = text.partition("/")
+    return ObjectRef(resource, namespace, name) if text else None
 
 
 def _configmap(text: str) -> ObjectRef:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from common.contracts.objects import Ingress
+from common.contracts.objects import Ingress, Service
 from common.contracts.refs import ObjectRef
 
 
@@ -27,6 +27,20 @@ def writes(ingresses: Iterable[Ingress], addresses: Sequence[str]) -> tuple[Stat
     wanted = [{"ip": address} if _is_ip(address) else {"hostname": address} for address in sorted(set(addresses))]
     status = {"loadBalancer": {"ingress": wanted}}
     return tuple(StatusWrite(ingress.ref, status) for ingress in ingresses if _shown(ingress) != wanted)
+
+
+def addresses_of(service: Service | None) -> tuple[str, ...]:
+    """Where a Service is reached from outside, as ingress-nginx reads it: a balancer's addresses, or what comes next to it."""
+    if service is None:
+        return ()
+    spec = service.spec
+    if spec.type == "ExternalName":
+        return (spec.external_name,) if spec.external_name else ()
+    if spec.type == "LoadBalancer":
+        given = (one.ip or one.hostname for one in service.status.load_balancer.ingress)
+        return tuple(sorted({*spec.external_ips, *filter(None, given)}))
+    own = (spec.cluster_ip,) if spec.cluster_ip not in {"", "None"} else ()
+    return tuple(sorted(spec.external_ips)) or own
 
 
 def _shown(ingress: Ingress) -> list[dict[str, str]]:

@@ -3,7 +3,7 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -12,22 +12,45 @@ from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressC
 from common.contracts.objects.meta import Metadata
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
-from common.replica import Comparison, Replica, StoredMessage
+from common.replica import Comparison, Replica, Sighting, StoredMessage, Taken
 from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.emergency import Standing, Tripped, standings
+from nginx_config_renderer.derive.external import names
+from nginx_config_renderer.derive.fallback import BY_FALLBACK, FALLBACK, Fallback, fallback, fallback_endpoints
 from nginx_config_renderer.derive.hosts import routes
-from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, BY_SECRET, BY_TLS_HOST, INDEXES, tls_hosts
+from nginx_config_renderer.derive.indexes import (
+    BY_BACKEND,
+    BY_EXTERNAL_NAME,
+    BY_HOST,
+    BY_NAME,
+    BY_SECRET,
+    BY_TLS_HOST,
+    BY_USED_SERVICE,
+    INDEXES,
+    backends,
+    tls_hosts,
+)
 from nginx_config_renderer.derive.policies import policies
+from nginx_config_renderer.derive.reach import EVERYWHERE, Reach, Reaching, reaching
 from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import IngressKey, PairKey
+from nginx_config_renderer.model import HostRoutes, IngressKey, PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
 from nginx_config_renderer.policy import Policy
-from nginx_config_renderer.render import backend_entry, certificate_entry, host_entry, host_key, pair_entry, policy_entry
+from nginx_config_renderer.render import (
+    backend_entry,
+    certificate_entry,
+    fallback_entry,
+    host_entry,
+    host_key,
+    pair_entry,
+    policy_entry,
+)
+from nginx_config_renderer.resolved import Resolved
 from nginx_config_renderer.streams import Entrances
 
 K = TypeVar("K", bound=Hashable)
@@ -43,8 +66,22 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
 NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
 NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
-_LOCAL: Final = (KeyPair, Tripped, Usual)  # objects that no message carries
+_LOCAL: Final = (Fallback, KeyPair, Reaching, Resolved, Tripped, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What the settings say of the surroundings: the Service that answers what nobody claims, the Service whose addresses the Ingresses
+    show, and how far requests may go.
+    """
+
+    fallback: ObjectRef | None = None
+    published: ObjectRef | None = None
+    reach: Reach = EVERYWHERE
+
+
+NOTHING_AROUND: Final = Around()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +93,10 @@ class News:
     needs: bool = False
     ingresses: bool = False
     options: bool = False
+    names: bool = False
     streams: Entered = NOTHING_ENTERED
     comparisons: tuple[Comparison, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +125,13 @@ class Wanted:
         options: ObjectRef = NO_CONFIGMAP,
         entrances: Entrances = NO_ENTRANCES,
         switches: ObjectRef = NO_CONFIGMAP,
+        *,
+        around: Around = NOTHING_AROUND,
     ) -> None:
         self._ours = ours
+        self._around = around
         self._options = options
-        self._store = Store(*INDEXES)
+        self._store = Store(*INDEXES, BY_FALLBACK)
         self._replica = Replica(cluster, self._store, partial={ConfigMap.resource})
         self._refused: tuple[Problem, ...] = ()
         self._hosts = Table(self._store, BY_HOST, routes(ours, switches))
@@ -97,6 +139,8 @@ class Wanted:
         self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
         self._pairs = Table(self._store, BY_SECRET, pairs(ours))
         self._needs = Table(self._store, BY_SECRET, needs(ours))
+        self._names = Table(self._store, BY_EXTERNAL_NAME, names(ours))
+        self._fallback = Table(self._store, BY_FALLBACK, fallback_endpoints())
         self._standings = Table(self._store, BY_NAME, standings(ours, switches))
         self._parts: tuple[Part[Any, Any], ...] = (
             Part(HOSTS, self._hosts, host_key, host_entry),
@@ -104,9 +148,18 @@ class Wanted:
             Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry),
             Part(CERTIFICATES, self._certificates, host_key, certificate_entry),
             Part(PAIRS, self._pairs, str, pair_entry),
+            Part(BACKENDS, self._fallback, str, backend_entry),
         )
         self._entries: dict[Entry, str] = {}
         self.entering = Entering(self._store, ours, entrances)
+        self._settle(around)
+
+    def _settle(self, around: Around) -> None:
+        """Puts what the settings say into the store."""
+        known = [reaching(around.reach), *([fallback(around.fallback)] if around.fallback is not None else [])]
+        self._take([change for change in map(self._store.apply, known) if change is not None])
+        for key in self._fallback.values:
+            self._entries[HOSTS, FALLBACK] = fallback_entry(key)
 
     @property
     def entries(self) -> Mapping[Entry, str]:
@@ -119,6 +172,17 @@ class Wanted:
         return self._needs.values
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names that must be looked up."""
+        return frozenset(self._names.values)
+
+    @property
+    def published(self) -> Service | None:
+        """The Service whose addresses the Ingresses show, if there is one."""
+        ref = self._around.published
+        return self._store.get(Service, ref.namespace, ref.name) if ref is not None else None
+
+    @property
     def standings(self) -> Mapping[IngressKey, Standing]:
         """How it stands with the Ingresses that have a stand-by Service."""
         return self._standings.values
@@ -127,6 +191,16 @@ class Wanted:
     def ingresses(self) -> tuple[Ingress, ...]:
         """The Ingresses that are ours, sorted by name."""
         return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
+
+    @property
+    def hosts(self) -> Mapping[str, HostRoutes]:
+        """The routes of each host; an empty name is whoever takes any host."""
+        return self._hosts.values
+
+    def named(self, hosts: Iterable[str]) -> tuple[tuple[Ingress, bool | Problem], ...]:
+        """The Ingresses that name any of these hosts, and whether each is ours (see derive/classes.py)."""
+        found = {ingress.ref: ingress for host in hosts for ingress in self._store.by(BY_HOST, host)}
+        return tuple((ingress, belongs(self._store, self._ours, ingress)) for _, ingress in sorted(found.items()))
 
     def knows(self, name: str) -> bool:
         """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
@@ -189,13 +263,12 @@ class Wanted:
         kept = [local for model in _LOCAL for local in self._store.all(model)]
         taken = self._replica.replace(messages, tombstones)
         back = [change for change in map(self._store.apply, kept) if change is not None]
-        return self._take((*taken.changes, *back), taken.comparisons, unreadable)
+        return self._read(replace(taken, changes=(*taken.changes, *back)), unreadable)
 
     def change(self, messages: Sequence[StoredMessage]) -> News:
         """Applies `messages`."""
         unreadable = dict(self._replica.unreadable)
-        taken = self._replica.change(messages)
-        return self._take(taken.changes, taken.comparisons, unreadable)
+        return self._read(self._replica.change(messages), unreadable)
 
     def learn(self, pair: KeyPair) -> News:
         """Takes a key pair. All that depends on it is told, since it was unknown before."""
@@ -208,10 +281,32 @@ class Wanted:
 
     @property
     def unknown(self) -> frozenset[Entry]:
-        """Entries that depend on Secrets which are not read yet: whatever nginx has there is better than nothing."""
+        """Entries that depend on Secrets which are not read yet, or on names which were not looked up yet: whatever nginx has there is
+        better than nothing.
+        """
         unread = [key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None]
         hosts = {host for key in unread for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
-        return frozenset({*((PAIRS, str(key)) for key in unread), *((CERTIFICATES, host_key(host)) for host in hosts)})
+        unresolved = [name for name in self._names.values if self._store.get(Resolved, "", name) is None]
+        leading = (entry for name in unresolved for entry in self._leading_to(name))
+        return frozenset({*((PAIRS, str(key)) for key in unread), *((CERTIFICATES, host_key(host)) for host in hosts), *leading})
+
+    def resolve(self, found: Resolved) -> News:
+        """Takes what a name means. All that depends on it is told, since it was unknown before."""
+        change = self._store.apply(found)
+        news = self._take((change,) if change is not None else ())
+        return replace(news, entries=news.entries | self._leading_to(found.metadata.name))
+
+    def unname(self, name: str) -> News:
+        """Drops a name."""
+        change = self._store.delete(ObjectRef(Resolved.resource, "", name))
+        return self._take((change,) if change is not None else ())
+
+    def _leading_to(self, name: str) -> frozenset[Entry]:
+        """The backends of Services that lead to a name."""
+        services = {(one.metadata.namespace, one.metadata.name) for one in self._store.by(BY_EXTERNAL_NAME, name)}
+        users = (ingress for service in services for ingress in self._store.by(BY_USED_SERVICE, service))
+        keys = {key for ingress in users for key in backends(ingress) if (key.namespace, key.service) in services}
+        return frozenset((BACKENDS, str(key)) for key in keys)
 
     def trip(self, key: IngressKey, reasons: Mapping[str, str]) -> News:
         """Takes what this edge found out about an Ingress: backend → why it gets no requests."""
@@ -226,14 +321,15 @@ class Wanted:
         change = self._store.delete(ObjectRef(KeyPair.resource, key.namespace, key.name))
         return self._take((change,) if change is not None else ())
 
-    def _take(
-        self,
-        changes: Sequence[Change],
-        comparisons: tuple[Comparison, ...] = (),
-        unreadable: Mapping[ObjectRef, Problem] | None = None,
-    ) -> News:
+    def _read(self, taken: Taken, unreadable: Mapping[ObjectRef, Problem]) -> News:
+        """What the replica took; `unreadable` is what it could not read before."""
+        news = self._take(taken.changes)
+        problems = news.problems or self._replica.unreadable != unreadable
+        return replace(news, problems=problems, comparisons=taken.comparisons, sightings=taken.sightings)
+
+    def _take(self, changes: Sequence[Change]) -> News:
         new: dict[Entry, str | None] = {}
-        problems = unreadable is not None and self._replica.unreadable != unreadable
+        problems = False
         for part in self._parts:
             entries, more_problems = part.update(changes)
             new |= entries
@@ -244,8 +340,9 @@ class Wanted:
             else:
                 self._entries[entry] = text
         entered = self.entering.update(changes)
-        ingresses = any(change.ref.resource in _INGRESSES for change in changes)
+        shown = self._around.published
+        ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
         options = any(change.ref == self._options for change in changes)
-        needs = bool(self._needs.update(changes).values)
+        needs, named = bool(self._needs.update(changes).values), bool(self._names.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, entered, comparisons)
+        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, entered)

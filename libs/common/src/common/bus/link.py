@@ -20,11 +20,12 @@ import nats
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import DEFAULT_SUB_PENDING_MSGS_LIMIT
 
 from common.bus import metrics
 from common.bus.protocol import BusError, Denied, TooLarge, Unavailable
 from common.bus.settings import BusSettings
-from common.bus.wire import violation
+from common.bus.wire import NOBODY, violation
 
 _HEADER_FRAME: Final = 12  # "NATS/1.0", its line end and the empty line
 _STATUS: Final = "Status"
@@ -93,7 +94,7 @@ class Link:
             timer.cancel()
             del self._waiting[token]
             _consume(answer)
-        if message.headers and message.headers.get(_STATUS) == "503":
+        if message.headers and message.headers.get(_STATUS) == NOBODY:
             raise Unavailable(f"nobody answers on {subject}: there is no such stream or consumer, or it has no leader")
         return message
 
@@ -102,10 +103,12 @@ class Link:
         await self._publish(subject, body, reply, None, self.settings.request_timeout)
 
     @asynccontextmanager
-    async def subscribed(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> AsyncIterator[None]:
-        """Delivers what arrives on `subject` to `callback` while the block runs."""
+    async def subscribed(
+        self, subject: str, callback: Callable[[Msg], Awaitable[None]], *, most: int = DEFAULT_SUB_PENDING_MSGS_LIMIT
+    ) -> AsyncIterator[None]:
+        """Delivers what arrives on `subject` to `callback` while the block runs; of what waits for it, at most so many messages."""
         self._need_connection()
-        subscription = await self._client.subscribe(subject, cb=callback)
+        subscription = await self._client.subscribe(subject, cb=callback, pending_msgs_limit=most)
         try:
             yield
         finally:

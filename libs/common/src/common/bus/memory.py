@@ -20,6 +20,7 @@ from typing import Final
 from common.bus.memory_stream import MemoryQueue, MemoryStream, changed, matches
 from common.bus.protocol import (
     ADVISORIES,
+    Answerer,
     Denied,
     Job,
     Message,
@@ -45,6 +46,7 @@ class MemoryBroker:
         self.heartbeat = heartbeat
         self.away = False
         self.streams: dict[str, MemoryStream] = {}
+        self.answerers: list[tuple[str, Answerer]] = []
         self._clock = clock
         self._forbidden: set[str] = set()
         self._incarnations = 0
@@ -194,6 +196,38 @@ class MemoryBus:
         generation = self._broker.generation
         async with aclosing(queue.jobs(lambda: self._broker.check(generation))) as jobs:
             yield jobs
+
+    async def ask(self, subject: str, body: bytes, *, within: float, grace: float) -> Sequence[bytes]:
+        """See `Bus`."""
+        await self._turn()
+        self._broker.check()
+        asked = [answerer for heard, answerer in self._broker.answerers if heard == subject]
+        if not asked:
+            raise Unavailable(f"nobody answers on {subject}")
+        said: list[bytes] = []
+
+        async def put(answerer: Answerer) -> None:
+            said.append(await answerer(body))
+
+        answers = [asyncio.ensure_future(put(answerer)) for answerer in asked]
+        done, late = await asyncio.wait(answers, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+        late = (await asyncio.wait(late, timeout=grace))[1] if done and late else late
+        for answer in late:
+            answer.cancel()
+        if not said:
+            raise Unavailable(f"nobody answered on {subject} within {within:g} s")
+        return said
+
+    @asynccontextmanager
+    async def answering(self, subject: str, answerer: Answerer) -> AsyncIterator[None]:
+        """See `Bus`."""
+        await self._turn()
+        self._broker.check()
+        self._broker.answerers.append((subject, answerer))
+        try:
+            yield
+        finally:
+            self._broker.answerers.remove((subject, answerer))
 
     async def close(self) -> None:
         """See `Bus`."""

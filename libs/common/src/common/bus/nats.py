@@ -8,6 +8,7 @@ nats-py carries the bytes (`common.bus.link`); consumers, publishing and the key
 notice a loss that nats-py's own do not. Needs nats-server 2.12 or newer: older ones take the TTL of a tombstone and ignore it.
 """
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -16,11 +17,13 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import structlog
+from nats.aio.msg import Msg
 
 from common.bus import wire
 from common.bus.link import Link
 from common.bus.protocol import (
     HEADER_EXPECTED_LAST,
+    Answerer,
     BusError,
     Job,
     Message,
@@ -40,6 +43,7 @@ from common.bus.settings import BusSettings
 API_LEVEL: Final = 1
 _INACTIVE: Final = 45.0  # seconds after which the server removes a reader that nobody asks
 _ROOM_FOR_HEADERS: Final = 16 * 1024
+_QUESTIONS: Final = 64  # that wait for an answerer
 
 log = structlog.get_logger(__name__)
 
@@ -176,6 +180,51 @@ class NatsBus:
         await self._api(path, {"stream_name": config.stream, "config": wire.queue_json(config)})
         async with job_pull(self._link, config.stream, config.name).opened() as pull, contextlib.aclosing(self._jobs(pull)) as jobs:
             yield jobs
+
+    async def ask(self, subject: str, body: bytes, *, within: float, grace: float) -> Sequence[bytes]:
+        """See `Bus`."""
+        said: list[bytes] = []
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def hear(message: Msg) -> None:
+            if (message.headers or {}).get("Status") == wire.NOBODY:
+                lose(Unavailable(f"nobody answers on {subject}"))
+                return
+            said.append(message.data)
+            if not first.done():
+                first.set_result(None)
+
+        def lose(why: BusError) -> None:
+            if not first.done():
+                first.set_exception(why)
+
+        reply = self._link.inbox()
+        self._link.listen(lose)
+        try:
+            async with self._link.subscribed(reply, hear), asyncio.timeout(within):
+                await self._link.send(subject, body, reply)
+                await first
+                await asyncio.sleep(grace)
+        except TimeoutError:
+            if not said:
+                raise Unavailable(f"nobody answered on {subject} within {within:g} s") from None
+        finally:
+            self._link.unlisten(lose)
+            first.cancel()
+        return said
+
+    @asynccontextmanager
+    async def answering(self, subject: str, answerer: Answerer) -> AsyncIterator[None]:
+        """See `Bus`."""
+
+        async def answer(message: Msg) -> None:
+            if message.reply:
+                said = await answerer(message.data)
+                with contextlib.suppress(BusError):  # whoever asked asks again
+                    await self._link.send(message.reply, said)
+
+        async with self._link.subscribed(subject, answer, most=_QUESTIONS):
+            yield
 
     async def close(self) -> None:
         """See `Bus`."""

@@ -13,10 +13,10 @@ The verbs carry headers and bytes; what these mean is `common.codec`. The protoc
     └── Unsupported      the server is too old; the text says what to install
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 HEADER_MESSAGE_ID: Final = "Nats-Msg-Id"
 HEADER_EXPECTED_LAST: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -24,6 +24,9 @@ HEADER_TTL: Final = "Nats-TTL"
 HEADER_KV_OPERATION: Final = "KV-Operation"
 HEADER_MARKER_REASON: Final = "Nats-Marker-Reason"
 ADVISORIES: Final = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES"
+
+
+Answerer: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 
 class BusError(Exception):
@@ -230,6 +233,18 @@ class Bus(Protocol):
 
     def work(self, config: QueueConfig) -> AbstractAsyncContextManager[AsyncIterator[Job]]:
         """The jobs of a queue, one by one: each is asked for when it is wanted, and not before."""
+        ...
+
+    async def ask(self, subject: str, body: bytes, *, within: float, grace: float) -> Sequence[bytes]:
+        """What everybody says who answers on `subject`: all that comes within `grace` seconds of the first answer. A question is kept by
+        no stream. Raises Unavailable if there is nobody, or none answers `within` so many seconds.
+        """
+        ...
+
+    def answering(self, subject: str, answerer: Answerer) -> AbstractAsyncContextManager[None]:
+        """Answers what is asked on `subject` while the block runs, one question after the other; where too many wait, further ones are
+        not answered.
+        """
         ...
 
     async def close(self) -> None:

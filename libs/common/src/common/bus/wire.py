@@ -29,6 +29,7 @@ NO_MESSAGE: Final = 10037
 NO_SEQUENCE: Final = 10043
 DELETE_FAILED: Final = 10057
 STREAM_EXISTS: Final = 10058
+NOBODY: Final = "503"  # status of the answer when nobody listens (ADR-13)
 
 _MOST_UNANSWERED: Final = 10_000
 _NANO: Final = 1_000_000_000

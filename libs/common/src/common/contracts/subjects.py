@@ -7,6 +7,7 @@
     jobs.v1.<cluster>.<domain>.<verb>                           work to be done once; given up: dlq.v1.<cluster>.<domain>.<verb>
     hooks.v1.<source>.<project>.<event>                         a webhook as it came
     wanted.v1.<cluster>.<service>.<what>                        what a service wants of others, until it wants something else
+    ask.v1.<cluster>.<service>.<what>                           a question, which every instance of a service answers; in no stream
 
 Each token is an encoded text. The encoding is injective and readable: letters, digits and `-` stay, `.` becomes `_`, and any other byte
 of the UTF-8 form becomes `=XX`. So no text can smuggle a `.`, `*` or `>` into a subject, and two texts never share one. The token `_`
@@ -30,6 +31,7 @@ JOBS: Final = "jobs.v1"
 DEAD_LETTERS: Final = "dlq.v1"
 HOOKS: Final = "hooks.v1"
 WANTED: Final = "wanted.v1"
+ASK: Final = "ask.v1"
 
 _NO_NAMESPACE: Final = "_"
 _CORE: Final = "core"
@@ -97,6 +99,11 @@ def job_subject(cluster: str, domain: str, verb: str) -> str:
 def wanted_subject(cluster: str, service: str, what: str) -> str:
     """What `service` wants of others, such as `wanted.v1.prod.haproxy-lb.addresses`."""
     return f"{WANTED}.{encode(cluster)}.{encode(service)}.{encode(what)}"
+
+
+def ask_subject(cluster: str, service: str, what: str) -> str:
+    """What `service` is asked, such as `ask.v1.prod.nginx-config-renderer.explain`."""
+    return f"{ASK}.{encode(cluster)}.{encode(service)}.{encode(what)}"
 
 
 def dead_letter_subject(job: str) -> str:

@@ -3,11 +3,11 @@
 A backend is a function of one Service and of the EndpointSlices that belong to it. The port of the Service is found by name or number,
 its endpoints by the port's name (discovery.k8s.io/v1 EndpointPort). An endpoint whose readiness is unknown counts as ready. Where none is
 ready, those that are ending and still serve are better than nothing (KEP-1669); as long as one is ready, they get no new requests. A
+Service with `publishNotReadyAddresses` wants all of its endpoints to be asked, ready or not; those that are ending come last there too. A
 backend without endpoints stays in the table, since its requests are answered with 503; if that is so because an object is missing, the
 Ingresses are told.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from common.contracts.objects import EndpointSlice, Ingress, Service
@@ -15,7 +15,9 @@ from common.contracts.objects.networking import EndpointConditions, EndpointPort
 from common.contracts.problems import Problem
 from common.store import Derived, Reads
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.external import is_external, outside
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_SERVICE
+from nginx_config_renderer.derive.reach import reach_of, refusal
 from nginx_config_renderer.model import Backend, BackendKey, Endpoint
 
 
@@ -36,22 +38,36 @@ def _backend(view: Reads, key: BackendKey, users: Sequence[Ingress]) -> Derived[
     port = find_port(service, key.port, "TCP")
     if port is None:
         return _missing(users, "PortNotFound", no_such_port(service, key.port))
+    if is_external(service):
+        found = outside(view, service, port)
+        return Derived(Backend(found.endpoints), _told(users, found.reason, found.fault) if found.fault else ())
     return Derived(Backend(live_endpoints(view, service, port)))
 
 
 def live_endpoints(view: Reads, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
     """Where a port of a Service is served: the ready endpoints, or else those that are ending and still serve."""
+    if is_external(service):
+        return outside(view, service, port).endpoints
     slices = view.by(BY_SERVICE, (service.metadata.namespace, service.metadata.name))
-    return _endpoints(slices, port, _is_ready) or _endpoints(slices, port, _still_serves)
+    loopback = reach_of(view).loopback
+    if service.spec.publish_not_ready_addresses:
+        return _endpoints(slices, port, _stays, loopback) or _endpoints(slices, port, _whatever, loopback)
+    return _endpoints(slices, port, _is_ready, loopback) or _endpoints(slices, port, _still_serves, loopback)
 
 
 def _missing(users: Sequence[Ingress], reason: str, message: str) -> Derived[Backend]:
     """No endpoints, and whoever sends requests here is told why."""
-    return Derived(Backend(), tuple(Problem(ingress.ref, reason, message) for ingress in users))
+    return Derived(Backend(), _told(users, reason, message))
+
+
+def _told(users: Sequence[Ingress], reason: str, message: str) -> tuple[Problem, ...]:
+    return tuple(Problem(ingress.ref, reason, message) for ingress in users)
 
 
 def find_port(service: Service, wanted: str, protocol: str) -> ServicePort | None:
-    """The port of that name, else of that number."""
+    """The port of that name, else of that number. A Service that leads to a name and has no ports has all of them."""
+    if is_external(service) and not service.spec.ports and wanted.isdigit() and 0 < int(wanted) < 65536:
+        return ServicePort.model_validate({"port": int(wanted), "protocol": protocol})
     ports = [port for port in service.spec.ports if port.protocol == protocol]
     named = (port for port in ports if port.name == wanted)
     numbered = (port for port in ports if str(port.port) == wanted)
@@ -79,8 +95,19 @@ def _still_serves(conditions: EndpointConditions) -> bool:
     return conditions.serving is True and conditions.terminating is True
 
 
+def _stays(conditions: EndpointConditions) -> bool:
+    return conditions.terminating is not True
+
+
+def _whatever(_: EndpointConditions) -> bool:
+    return True
+
+
 def _endpoints(
-    slices: Iterable[EndpointSlice], wanted: ServicePort, good: Callable[[EndpointConditions], bool]
+    slices: Iterable[EndpointSlice],
+    wanted: ServicePort,
+    good: Callable[[EndpointConditions], bool],
+    loopback: bool,  # noqa: FBT001 whether it may be there
 ) -> tuple[Endpoint, ...]:
     return tuple(
         sorted(
@@ -91,7 +118,7 @@ def _endpoints(
                 for endpoint in found.endpoints
                 if good(endpoint.conditions)
                 for address in endpoint.addresses
-                if _is_address(address)
+                if refusal(address, loopback=loopback) is None
             }
         )
     )
@@ -102,11 +129,3 @@ def _ports(found: EndpointSlice, wanted: ServicePort) -> Iterator[int]:
         return (port.name, port.protocol) == (wanted.name, wanted.protocol)
 
     yield from (port.port for port in found.ports if port.port is not None and 0 < port.port < 65536 and fits(port))
-
-
-def _is_address(text: str) -> bool:
-    """The API server has checked this, but whoever can publish on the bus has skipped it."""
-    try:
-        return ipaddress.ip_address(text).is_multicast is False
-    except ValueError:
-        return False

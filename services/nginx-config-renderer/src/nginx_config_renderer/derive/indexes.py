@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass
+from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
 from nginx_config_renderer.annotations import passes, standby
@@ -70,6 +70,16 @@ def services(found: EndpointSlice) -> Iterator[tuple[str, str]]:
         yield found.metadata.namespace, name
 
 
+def used_services(ingress: Ingress) -> Iterator[tuple[str, str]]:
+    """The Services of those ports."""
+    yield from ((key.namespace, key.service) for key in backends(ingress))
+
+
+def external_name(service: Service) -> str:
+    """The name that a Service leads to, in lower case and without a final dot; empty if it leads to none."""
+    return service.spec.external_name.lower().rstrip(".") if service.spec.type == "ExternalName" else ""
+
+
 def tls_hosts(ingress: Ingress) -> Iterator[str]:
     """The hosts that `ingress` wants a certificate for, in lower case; an entry without hosts means all of the rules."""
     for entry in ingress.spec.tls:
@@ -107,9 +117,24 @@ BY_HOST: Final = Index(Ingress, hosts)
 BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
 BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
+BY_USED_SERVICE: Final = Index(Ingress, used_services)
+BY_EXTERNAL_NAME: Final = Index(Service, lambda service: filter(None, (external_name(service),)))
 BY_SERVICE: Final = Index(EndpointSlice, services)
 BY_ENTRY: Final = Index(ConfigMap, entries)
 BY_SWITCH: Final = Index(ConfigMap, switches)
 BY_PASSED_HOST: Final = Index(Ingress, lambda ingress: hosts(ingress) if passes(ingress) else ())
 CLASSES: Final = Index(IngressClass, lambda _: (ALL,))
-INDEXES: Final = (BY_NAME, BY_HOST, BY_TLS_HOST, BY_SECRET, BY_BACKEND, BY_SERVICE, BY_ENTRY, BY_SWITCH, BY_PASSED_HOST, CLASSES)
+INDEXES: Final = (
+    BY_NAME,
+    BY_HOST,
+    BY_TLS_HOST,
+    BY_SECRET,
+    BY_BACKEND,
+    BY_USED_SERVICE,
+    BY_EXTERNAL_NAME,
+    BY_SERVICE,
+    BY_ENTRY,
+    BY_SWITCH,
+    BY_PASSED_HOST,
+    CLASSES,
+)

@@ -66,6 +66,11 @@ local function able(one)
     return backend ~= nil and backend.count > 0
 end
 
+-- Whether a canary has endpoints, and what the request says of it.
+function canary.look(one)
+    return able(one), asked(one)
+end
+
 local function by_cookie(main, canaries, policy)
     local names, targets = { main.backend }, { [main.backend] = main }
     for _, one in ipairs(canaries) do

@@ -11,8 +11,8 @@ local ANY_HOST = "*"
 
 local certificates = {} -- `passed`: the directory of the hosts that are passed on, where there can be any
 
-local function decode_host(text)
-    return { text = text, pairs = cjson.decode(text) }
+local function decode_host(text, key)
+    return { text = text, key = key, pairs = cjson.decode(text) }
 end
 
 local function decode_pair(text)
@@ -64,6 +64,29 @@ local function is_passed(name)
     return false
 end
 
+function certificates.refresh()
+    local now = tables.generation()
+    refresh_hosts(now)
+    refresh_pairs(now)
+end
+
+-- What a client is shown that names this host: the key of the table, and of each key pair its name and why it cannot be used, if so.
+-- Nil where it is the default certificate, or, if `passed`, the backend's own.
+function certificates.look(name)
+    certificates.refresh()
+    local entry = of(lower(name))
+    local found = {}
+    for index, pair in ipairs(entry ~= nil and entry.pairs or {}) do
+        local known = pair_entry(pair)
+        found[index] = { name = pair, reason = known == nil and "nginx has no key pair for it" or known.key == nil and known.reason or nil }
+    end
+    return {
+        host = entry and entry.key,
+        pairs = #found > 0 and found or nil,
+        passed = certificates.passed ~= nil and is_passed(lower(name)) or nil,
+    }
+end
+
 -- Runs in the handshake.
 function certificates.choose()
     local name = ssl.server_name()
@@ -73,9 +96,7 @@ function certificates.choose()
     if certificates.passed and is_passed(lower(name)) then
         return ngx.exit(ngx.ERROR)
     end
-    local now = tables.generation()
-    refresh_hosts(now)
-    refresh_pairs(now)
+    certificates.refresh()
     local entry = of(lower(name))
     local found = entry ~= nil and usable(entry.pairs) or {}
     if #found == 0 then

@@ -1,7 +1,7 @@
 -- What happens to a request, decided once, before anything else: which backend it goes to, and by which location; or what it is answered.
 --
--- route() gives the target (see seaway.targets), or nothing if the request ends here. Where it is not treated as usual it names the
--- location in $seaway_jump. finish() runs when the request is over.
+-- decide() says what is done, and seaway.explain tells it. route() does it: it gives the target (see seaway.targets), or nothing if the
+-- request ends here, and where that is not as usual it names the location in $seaway_jump. finish() runs when the request is over.
 
 local backends = require("seaway.backends")
 local balance = require("seaway.balance")
@@ -20,14 +20,15 @@ local generation_of = tables.generation
 local SLASH = byte("/")
 local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
+local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
 
 local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
 
--- {target, canaries} of what the table holds
-local function decode_route(data)
+-- {target, path, exact, canaries} of what the table holds
+local function decode_route(data, path, exact)
     local more = data[3] or {}
-    local route = { target = targets.new(data[1], data[2], more.p) }
+    local route = { target = targets.new(data[1], data[2], more.p), path = path, exact = exact }
     for index, one in ipairs(more.c or {}) do
         route.canaries = route.canaries or {}
         route.canaries[index] = canary.decode(one, targets.new(one.b, data[2], more.p))
@@ -35,20 +36,20 @@ local function decode_route(data)
     return route
 end
 
-local function decode_host(text)
+local function decode_host(text, key)
     local data = cjson.decode(text)
     for _, routes in ipairs({ data.e, data.p }) do
         for path, route in pairs(routes) do
-            routes[path] = decode_route(route)
+            routes[path] = decode_route(route, path, routes == data.e)
         end
     end
-    return { text = text, exact = data.e, prefixes = data.p, tls = data.t }
+    return { text = text, key = key, exact = data.e, prefixes = data.p, tls = data.t }
 end
 
 local host_entry, refresh_hosts = cache.new(tables.hosts, decode_host)
 
 -- The host itself, then its first label as a wildcard, then whoever takes any host.
-local function routes_of(host)
+function router.routes_of(host)
     local routes = host_entry(host)
     if routes ~= nil then
         return routes
@@ -91,13 +92,9 @@ local function match(routes, path)
     return prefixes[""]
 end
 
-local function ends(location)
-    var.seaway_jump = location
-end
-
 -- For a host with certificates, or a route that wants one: whether this request came by HTTP and shall not.
-local function to_https(routes, policy)
-    if var[router.scheme] == "http" then
+local function to_https(routes, policy, scheme)
+    if var[scheme] == "http" then
         return policy == nil or policy.force or not policy.plain
     end
     if routes.tls then
@@ -118,8 +115,11 @@ local function find_route(routes, path)
     if route ~= nil then
         return route
     end
-    local slash = routes ~= nil and not router.strict_trailing_slash and routes.exact[path .. "/"] ~= nil
-    return nil, slash and TO_SLASH or NOT_FOUND
+    if routes ~= nil and not router.strict_trailing_slash and routes.exact[path .. "/"] ~= nil then
+        return nil, TO_SLASH
+    end
+    local fallback = host_entry(FALLBACK)
+    return fallback and fallback.prefixes[""], NOT_FOUND
 end
 
 function router.refresh()
@@ -129,34 +129,41 @@ function router.refresh()
     policies.refresh(now)
 end
 
-function router.route()
-    router.refresh()
-    local routes = routes_of(var.host)
-    local route, answer = find_route(routes, var.uri)
+-- What becomes of a request: its target, if it goes anywhere; the location that it jumps to, if it does; and the route that it has taken.
+-- `scheme` names the variable that says how it came.
+function router.decide(routes, path, scheme)
+    local route, answer = find_route(routes, path)
     if route == nil then
-        return ends(answer)
+        return nil, answer
     end
     local target = route.target
     local policy = policies.of(target)
-    if (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy) then
-        return ends(TO_HTTPS)
+    if routes ~= nil and (routes.tls or policy ~= nil and policy.force) and to_https(routes, policy, scheme) then
+        return nil, TO_HTTPS, route
     end
     if route.canaries ~= nil then
         target = canary.choose(target, route.canaries, policy)
     end
     local backend = backends.get(target.backend)
     if backend == nil or backend.count == 0 then
-        return ends(UNAVAILABLE)
+        return nil, UNAVAILABLE, route
     end
-    if policy ~= nil then
-        if too_large(policy) then
-            return ends(TOO_LARGE)
-        end
-        if policy.at then
-            var.seaway_jump = policy.at
-        end
+    if policy == nil then
+        return target, nil, route
     end
-    return target.text
+    if too_large(policy) then
+        return nil, TOO_LARGE, route
+    end
+    return target, policy.at, route
+end
+
+function router.route()
+    router.refresh()
+    local target, location = router.decide(router.routes_of(var.host), var.uri, router.scheme)
+    if location ~= nil then
+        var.seaway_jump = location
+    end
+    return target and target.text
 end
 
 local function learn(target)
