@@ -25,7 +25,7 @@ check: setup ## Lint, types, import contracts and unit tests; under a minute
 	@$(BIN)/pytest -q tests/unit tests/contract
 
 test: check ## Everything: the checks, and all tests on real parts
-	@$(SETUP) edge vip cluster images bench clients
+	@$(SETUP) edge lb vip cluster images bench clients
 	@$(BIN)/pytest -q --durations=15 tests
 
 cluster: ## A real one-node Kubernetes on this machine; kubeconfig at .run/cluster/kubeconfig
@@ -37,7 +37,7 @@ cluster-down: ## Remove that cluster and everything it made
 	@$(BIN)/python -m common.testing.kubernetes down
 
 bench: ## Measure against peers in one run; rows in .run/bench.json
-	@$(SETUP) base edge cluster bench
+	@$(SETUP) base edge lb cluster bench
 	@$(BIN)/python -m tests.bench
 
 keys: setup ## Make the keys of an installation in deploy/secrets, where git ignores them

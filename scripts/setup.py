@@ -31,13 +31,14 @@ MEMBERS = (
 PACKAGES = {
     "edge": ("nginx", "libnginx-mod-http-lua", "libnginx-mod-stream", "libnginx-mod-stream-js", "lua-cjson"),
     "cluster": ("busybox-static", "conntrack", "containerd", "containernetworking-plugins", "iproute2", "iptables", "runc"),
+    "lb": ("haproxy", "iproute2", "nftables"),
     "vip": ("arping", "iproute2", "iptables", "keepalived", "procps"),
     "images": ("buildah", "busybox-static", "ca-certificates", "debootstrap", "openssl"),
     "bench": ("wrk",),
     "clients": ("curl",),
 }
 # Services that Debian starts when it installs these packages; Seaway runs the programs itself.
-SERVICES = {"nginx": "nginx", "containerd": "containerd", "keepalived": "keepalived"}
+SERVICES = {"nginx": "nginx", "containerd": "containerd", "haproxy": "haproxy", "keepalived": "keepalived"}
 
 
 class SetupError(Exception):

@@ -16,12 +16,14 @@ from cryptography import x509
 
 from common.testing import wait_until
 from common.testing.authority import Authority, Issued
+from common.testing.debian import Installation
 from common.testing.objects import ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.plan import CERTIFICATES, PAIRS
 from tests.conftest import needs
 from tests.edge.world import SOON, EdgeWorld, Raw, ask, edge
 
+BOTH = True
 AUTHORITY = Authority()
 DEFAULT = "Seaway default certificate"
 
@@ -34,8 +36,8 @@ def vault() -> Any:
 
 
 @pytest.fixture
-async def world(tmp_path: Path, vault: Path) -> AsyncIterator[EdgeWorld]:
-    async with edge(tmp_path, vault=vault) as world:
+async def world(tmp_path: Path, vault: Path, installation: Installation) -> AsyncIterator[EdgeWorld]:
+    async with edge(tmp_path, installation, vault=vault) as world:
         await world.put(service("web"), *await world.serve("web"))
         yield world
 

@@ -44,10 +44,12 @@ class Configuration:
         self._changed = asyncio.Event()
 
     @classmethod
-    async def of(cls, edge: Edge, program: str) -> "Configuration":
-        """For that nginx. Raises BadConfigurationError if it does not say its version, or cannot pass connections on where it must."""
+    async def of(cls, edge: Edge, program: str, ground: Ground | None = None) -> "Configuration":
+        """For that nginx, tried on `ground`, or on the best that this machine permits. Raises BadConfigurationError if it does not say its
+        version, or cannot pass connections on where it must.
+        """
         ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
-        made = cls(replace(edge, nginx=await version(program)), program, await find_ground())
+        made = cls(replace(edge, nginx=await version(program)), program, ground or await find_ground())
         if edge.passes and made.unable:
             raise BadConfigurationError(made.unable)
         return made
