@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -30,15 +31,17 @@ async def scenery(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sce
     """Three nodes at work, which all tests share that leave no trace."""
     over = asyncio.Event()
     begun: asyncio.Future[Scene] = asyncio.get_running_loop().create_future()
-    knobs = {"EDGES": '["tcp:127.0.0.1:9000"]', "STALE_AFTER": "1", "PROBE_INTERVAL": "1"}
+    addresses = (VIP, *OTHERS)
 
     async def stand() -> None:
-        async with scene(tmp_path_factory.mktemp("vip"), VIP, *OTHERS, **knobs) as made:
+        directory = tmp_path_factory.mktemp("vip")
+        async with scene(directory, *addresses, EDGES='["tcp:127.0.0.1:9000"]', STALE_AFTER="1", PROBE_INTERVAL="1") as made:
             begun.set_result(made)
             await over.wait()
 
     standing = asyncio.create_task(stand())
-    await asyncio.wait({standing, begun}, return_when=asyncio.FIRST_COMPLETED)
+    waiting: set[asyncio.Future[Any]] = {standing, begun}
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     if standing.done():
         standing.result()
     yield begun.result()

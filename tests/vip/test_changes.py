@@ -24,6 +24,13 @@ def count(world: Scene, *events: str) -> int:
     return sum(event["event"] in events for told in world.crew.events.values() for event in told)
 
 
+async def replanned(world: Scene, *addresses: str) -> None:
+    """Wants these addresses, and waits until a node knows of it."""
+    plans = count(world, "plan.taken")
+    world.crew.vips(*addresses)
+    await wait_until(lambda: count(world, "plan.taken") > plans, within=SOON)
+
+
 def homes(world: Scene, machine: Machine) -> str:
     """Of how many groups a machine is the home."""
     rows = [re.split(r" {3,}", line) for line in world.crew.seaway("vip", "nodes").splitlines()]
@@ -48,9 +55,7 @@ async def test_a_rolling_change_of_300_addresses_takes_nothing_from_those_that_s
 async def test_changes_that_come_fast_are_few_reloads(world: Scene) -> None:
     began, before = time.monotonic(), count(world, "configuration.installed")
     for number in range(150, 165):
-        plans = count(world, "plan.taken")
-        world.crew.vips(VIP, *OTHERS, f"10.9.0.{number}")
-        await wait_until(lambda plans=plans: count(world, "plan.taken") > plans, within=SOON)
+        await replanned(world, VIP, *OTHERS, f"10.9.0.{number}")
     await wait_until(lambda: world.settled("10.9.0.164"), within=SOON)
     reloads, took = count(world, "configuration.installed") - before, time.monotonic() - began
     print(f"15 changes in {took:.1f} s: {reloads} reloads on 3 nodes")

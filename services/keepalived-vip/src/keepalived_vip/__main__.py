@@ -2,10 +2,7 @@
 
 import asyncio
 
-from common.bus.facts import FactPublisher
-from common.bus.lasting import LastingBus
 from common.runtime.app import App, Fatal, Stage, run
-from common.runtime.reports import Reports
 from keepalived_vip.detector import Detector
 from keepalived_vip.edges import Edges, parse_edge
 from keepalived_vip.follow import Intake, kept
@@ -16,7 +13,7 @@ from keepalived_vip.known import Known
 from keepalived_vip.settings import Settings
 from keepalived_vip.speak import Speaker
 from keepalived_vip.station import Station
-from keepalived_vip.tell import Teller, last_words
+from keepalived_vip.tell import Teller
 
 SERVICE = "keepalived-vip"
 
@@ -51,21 +48,16 @@ async def compose(app: App[Settings]) -> None:
         app.spawn("keepalived", keepalived.keep())
         app.at_stop(Stage.DRAIN, "keepalived", keepalived.stop)
 
-    bus = LastingBus(settings.bus)
-    app.spawn("bus", bus.run())
-    app.health.live_while("event-loop", lambda: None)
-    facts = FactPublisher(bus)
-    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
+    bus = app.lasting_bus()
+    reports = app.reports(bus)
     speaker = Speaker(bus, known, settings.cluster, settings.instance, settings.node)
     waiting = (news, speaker.plan_news)
     intake = Intake(known, settings.scope, reports, kept=plan_file, instance=settings.instance, news=waiting)
-    app.spawn("facts", facts.run())
     app.spawn("state", intake.follow_state(bus))
     app.spawn("wishes", intake.follow_wishes(bus))
     app.spawn("propose", speaker.propose())
     app.spawn("report", speaker.report(lambda: station.report, station.changed))
     app.spawn("tell", Teller(settings, known, station, detector, reports).run())
-    app.at_stop(Stage.FLUSH, "facts", lambda: last_words(facts))
 
 
 def main() -> None:

@@ -4,11 +4,9 @@ Each node tells of itself. What can only be seen by comparing all nodes is told 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from common.bus.facts import FactPublisher
 from common.runtime.reports import Reports
 from keepalived_vip import metrics
 from keepalived_vip.census import nowhere, speaker, twice
@@ -21,7 +19,6 @@ from keepalived_vip.station import Station
 LOOK: Final = 1.0  # seconds between two looks
 PATIENCE: Final = 5.0  # seconds that something may last before it is worth an alert
 _SHOWN: Final = 5
-_FAREWELL: Final = 2.0  # seconds
 
 
 class Teller:
@@ -85,13 +82,6 @@ class Teller:
         elif now - self._since.setdefault(name, now) < PATIENCE:
             return
         self._reports.alert(name, "warning" if severity == "warning" else "critical", summary)
-
-
-async def last_words(facts: FactPublisher) -> None:
-    """Says what is left to be said, if the bus is there to hear it: nobody's restart should wait for one that is not."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_FAREWELL):
-            await facts.flush()
 
 
 def _listed(addresses: Sequence[object]) -> str:
