@@ -6,8 +6,10 @@ from keepalived_vip.neighbours import (
     Claim,
     Rival,
     Sighting,
+    arp_announcement,
     arp_claim,
     arp_question,
+    ndp_announcement,
     ndp_claim,
     ndp_question,
     rivals,
@@ -30,6 +32,11 @@ def test_a_probe_of_arp_names_no_sender() -> None:
 def test_an_answer_claims_the_address_for_its_sender() -> None:
     assert arp_claim(ARP_REPLY) == Claim(IPv4Address("10.9.0.100"), THEIRS)
     assert ndp_claim(ADVERTISEMENT) == Claim(IPv6Address("fd09::100"), THEIRS)
+
+
+def test_an_announcement_claims_the_address_for_whoever_makes_it() -> None:
+    assert arp_claim(arp_announcement(IPv4Address("10.9.0.1"), OURS)) == Claim(IPv4Address("10.9.0.1"), OURS)
+    assert ndp_claim(ndp_announcement(IPv6Address("fd09::1"), OURS)) == Claim(IPv6Address("fd09::1"), OURS)
 
 
 def test_what_is_cut_off_or_of_another_kind_claims_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from common.testing.debian import THIS_MACHINE, Installation, debian13
 from tests.conftest import needs
 from tests.vip.world import Scene, scene
 
@@ -24,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             for program in ("keepalived", "iptables"):
                 item.add_marker(needs(program))
             item.add_marker(needs("ip", package="iproute2"))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What is believed of keepalived is held against this machine's and Debian 13's: what a host may have, and what our images have."""
+    if "installation" in metafunc.fixturenames:
+        metafunc.parametrize("installation", ["this-machine", "debian13"], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def installation(request: pytest.FixtureRequest) -> Installation:
+    """Whose keepalived it is."""
+    return THIS_MACHINE if request.param == "this-machine" else debian13()
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.process import Child, atomic_write
 from common.testing import wait_until
+from common.testing.debian import THIS_MACHINE, Installation
 from common.testing.nats import nats_binary
 from common.testing.objects import config_map
 from tests.vip.net import SOON, Machine, Network, Probe, Watch, drain, network, served
@@ -25,8 +26,9 @@ LONG = 5.0  # seconds that no machine is slow enough for
 class Keepalived:
     """The real program on one machine, in a directory of its own."""
 
-    def __init__(self, machine: Machine, directory: Path) -> None:
+    def __init__(self, machine: Machine, directory: Path, installation: Installation = THIS_MACHINE) -> None:
         self.machine = machine
+        self.installation = installation
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.configuration = directory / "keepalived.conf"
@@ -45,7 +47,9 @@ class Keepalived:
             "-r",
             str(directory / "vrrp"),
         ]
-        self.child = Child(f"keepalived-{machine.number}", machine.space.command(*words), hear=self.lines.append)
+        self.child = Child(
+            f"keepalived-{machine.number}", machine.space.command(*installation.command(*words)), hear=self.lines.append
+        )
 
     @property
     def pid(self) -> int:
@@ -58,7 +62,9 @@ class Keepalived:
     def check(self) -> int:
         """What `keepalived -t` says."""
         return subprocess.run(
-            self.machine.space.command("keepalived", "-t", "-f", str(self.configuration)), capture_output=True, check=False
+            self.machine.space.command(*self.installation.command("keepalived", "-t", "-f", str(self.configuration))),
+            capture_output=True,
+            check=False,
         ).returncode
 
     async def reload(self, text: str) -> None:

@@ -41,7 +41,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("judge", station.judge())
     app.spawn("plan", station.plan(news))
     app.spawn("watch", station.watch())
-    detector = Detector(lambda: station.interface, station.held.keys, settings.probe_interval)
+    detector = Detector(lambda: station.interface, station.held.keys, lambda: station.own, settings.probe_interval)
     app.spawn("detector", detector.run())
     app.spawn("keeper", keeper.run(station.missing))
     if settings.run_keepalived:

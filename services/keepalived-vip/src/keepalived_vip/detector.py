@@ -1,7 +1,12 @@
-"""The detector: asks the link, again and again, whether somebody else has an address that this node holds.
+"""The link: who else has an address that this node holds, and that this node is there again when its cable is.
+
+The link is asked again and again for each address that this node holds.
 
 A node that lost sight of the others, a machine that was given one of our addresses by hand, a second cluster with the same pool: all of
 them answer, and clients reach now one and now the other. Nothing is done about it here but to tell, since only a person knows who is right.
+
+A node whose cable was away is not sent anything for up to a second after it is back: the others have given up to find it, and ask for it
+once a second. Its keepalived would hear no master in that time, and become a second one. So it announces itself.
 """
 
 import asyncio
@@ -28,8 +33,10 @@ from keepalived_vip.neighbours import (
     Mac,
     Rival,
     Sighting,
+    arp_announcement,
     arp_claim,
     arp_question,
+    ndp_announcement,
     ndp_claim,
     ndp_question,
     rivals,
@@ -37,9 +44,12 @@ from keepalived_vip.neighbours import (
 )
 
 _TICK: Final = 0.25
+_ANNOUNCEMENTS: Final = 8  # in the two seconds after a cable is back: a switch may take some to let anything through
 _AGAIN: Final = 30.0  # seconds until sockets that could not be opened are tried again
 _ARP_PROTOCOL: Final = 0x0806
 _OUTGOING: Final = 4  # PACKET_OUTGOING
+_FLAGS: Final = 0x8913  # SIOCGIFFLAGS
+_RUNNING: Final = 0x40  # IFF_RUNNING
 _HARDWARE: Final = 0x8927  # SIOCGIFHWADDR
 _REQUEST: Final = struct.Struct("16sH6s16x")
 _FILTER: Final = struct.pack("8I", *(0xFFFFFFFF & ~(1 << 136 % 32) if word == 136 // 32 else 0xFFFFFFFF for word in range(8)))
@@ -60,12 +70,21 @@ class _Ears:
 
 
 class Detector:
-    """Asks on the interface that `where` names for what `held` lists, each address every `interval` seconds."""
+    """Asks on the interface that `where` names for what `held` lists, each address every `interval` seconds; 0 is never. `own` are the
+    addresses of the node itself.
+    """
 
-    def __init__(self, where: Callable[[], str | None], held: Callable[[], Collection[Address]], interval: float) -> None:
+    def __init__(
+        self,
+        where: Callable[[], str | None],
+        held: Callable[[], Collection[Address]],
+        own: Callable[[], Collection[Address]],
+        interval: float,
+    ) -> None:
         self.trouble: str | None = None
         self._where = where
         self._held = held
+        self._own = own
         self._interval = interval
         self._seen: dict[Rival, Sighting] = {}
         self._due: dict[Address, float] = {}
@@ -77,7 +96,7 @@ class Detector:
 
     async def run(self) -> None:
         """Asks until cancelled."""
-        while self._interval:
+        while True:
             interface = self._where()
             if interface is None:
                 await asyncio.sleep(_TICK)
@@ -96,13 +115,18 @@ class Detector:
     async def _ask(self, ears: _Ears, interface: str) -> None:
         """Asks for what is due, in such portions that all have their turn, for as long as the interface is ours."""
         loop = asyncio.get_running_loop()
+        up, announce = True, 0
         while self._where() == interface:
             now = loop.time()
-            held = set(self._held())
+            up, before = _is_up(ears.arp, interface), up
+            announce = _ANNOUNCEMENTS if up and not before else max(0, announce - 1)
+            for address in self._own() if announce else ():
+                _announce(ears, address)
+            held = set(self._held()) if self._interval else set()
             self._due = {address: self._due.get(address, now) for address in held}
             self._seen = {rival: one for rival, one in self._seen.items() if rival.address in held}
             due = sorted((address for address in held if self._due[address] <= now), key=lambda one: (self._due[one], order(one)))
-            for address in due[: max(4, math.ceil(len(held) * _TICK / self._interval))]:
+            for address in due[: max(4, math.ceil(len(held) * _TICK / (self._interval or 1)))]:
                 self._due[address] = now + self._interval
                 _send(ears, address)
             await asyncio.sleep(_TICK)
@@ -174,6 +198,22 @@ def _send(ears: _Ears, address: Address) -> None:
             ears.arp.sendto(arp_question(address, ears.mac), everybody)
         else:
             ears.ndp.sendto(ndp_question(address, ears.mac), (solicited_node(address), 0, 0, ears.index))
+
+
+def _announce(ears: _Ears, address: Address) -> None:
+    """Tells all neighbours where `address` is."""
+    with contextlib.suppress(OSError):
+        if isinstance(address, IPv4Address):
+            ears.arp.sendto(
+                arp_announcement(address, ears.mac), (ears.arp.getsockname()[0], _ARP_PROTOCOL, 0, ETHERNET, b"\xff" * 6)
+            )
+        else:
+            ears.ndp.sendto(ndp_announcement(address, ears.mac), ("ff02::1", 0, 0, ears.index))
+
+
+def _is_up(asked: socket.socket, interface: str) -> bool:
+    answer = fcntl.ioctl(asked, _FLAGS, _REQUEST.pack(interface.encode(), 0, bytes(6)))
+    return bool(_REQUEST.unpack(answer)[1] & _RUNNING)
 
 
 def _own(asked: socket.socket) -> frozenset[Mac]:

@@ -21,6 +21,7 @@ _NOBODY: Final = bytes(6)
 _SOLICITATION: Final = 135
 _ADVERTISEMENT: Final = 136
 _NDP: Final = struct.Struct("!BBHI16s")
+_OVERRIDE: Final = 1 << 29
 _SOURCE_LINK: Final = 1  # option: the sender's link-layer address
 _TARGET_LINK: Final = 2
 _SOLICITED_NODE: Final = int(IPv6Address("ff02::1:ff00:0"))  # RFC 4291 §2.7.1
@@ -41,6 +42,11 @@ def arp_question(address: IPv4Address, mac: Mac) -> bytes:
     return _ARP.pack(ETHERNET, _IPV4, 6, 4, _REQUEST, mac, bytes(4), _NOBODY, address.packed)
 
 
+def arp_announcement(address: IPv4Address, mac: Mac) -> bytes:
+    """An announcement of `mac`'s own address (RFC 5227 §3)."""
+    return _ARP.pack(ETHERNET, _IPV4, 6, 4, _REQUEST, mac, address.packed, _NOBODY, address.packed)
+
+
 def arp_claim(data: bytes) -> Claim | None:
     """What a packet of ARP says of its sender. A probe claims nothing."""
     if len(data) < _ARP.size:
@@ -54,6 +60,11 @@ def arp_claim(data: bytes) -> Claim | None:
 def ndp_question(address: IPv6Address, mac: Mac) -> bytes:
     """A solicitation by whoever has `mac`, for a raw socket, where the kernel adds the checksum."""
     return _NDP.pack(_SOLICITATION, 0, 0, 0, address.packed) + bytes((_SOURCE_LINK, 1)) + mac
+
+
+def ndp_announcement(address: IPv6Address, mac: Mac) -> bytes:
+    """An unsolicited advertisement of `mac`'s own address (RFC 4861 §7.2.6)."""
+    return _NDP.pack(_ADVERTISEMENT, 0, 0, _OVERRIDE, address.packed) + bytes((_TARGET_LINK, 1)) + mac
 
 
 def ndp_claim(data: bytes) -> Claim | None:

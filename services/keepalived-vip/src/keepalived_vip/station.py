@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from ipaddress import ip_address
 from typing import Final
 
 import structlog
@@ -42,6 +43,7 @@ class Station:
         self.verdict = Verdict(KEEP)
         self.trouble: str | None = "nothing is known yet"
         self.interface: str | None = None
+        self.own: tuple[Address, ...] = ()
         self.changed = asyncio.Event()  # something that others should hear of
         self.moves: deque[VipMoved] = deque(maxlen=_REMEMBERED)  # for whoever tells of them
         self._settings = settings
@@ -106,6 +108,7 @@ class Station:
         plan = self._known.lawful.plan
         here = next((member for member in plan.members if member.name == self._settings.node), None)
         if here is not None:
+            self.own = tuple(ip_address(text) for text in (here.v4, here.v6) if text)
             interface = self._interface(here)
             self.interface = interface or self.interface
             if interface is not None:
