@@ -131,6 +131,13 @@ class Crew:
         """Keepalived's process, or its child's (`vrrp`)."""
         return int((self.run_of(machine) / f"{which}.pid").read_text())
 
+    def runs(self, machine: Machine) -> bool:
+        """Whether both processes of its keepalived are there."""
+        try:
+            return all(Path(f"/proc/{self.pid(machine, which)}").exists() for which in ("keepalived", "vrrp"))
+        except (FileNotFoundError, ValueError):
+            return False
+
     def node(self, machine: Machine, *, labels: dict[str, str] | None = None, cordoned: bool = False, ready: bool = True) -> None:
         """Writes a Node."""
         addresses = [{"type": "InternalIP", "address": address} for address in (machine.v4, machine.v6)]
@@ -249,7 +256,8 @@ class Scene:
             if self.edges[machine.name].fileno() < 0:
                 self.edges[machine.name] = edge(machine)
         self.crew.vips(*self.addresses)
-        await wait_until(lambda: all(self.crew.health(machine) == "0" for machine in self.crew.nodes), within=2 * SOON)
+        nodes = self.crew.nodes
+        await wait_until(lambda: all(self.crew.runs(one) and self.crew.health(one) == "0" for one in nodes), within=2 * SOON)
         await wait_until(lambda: self.settled() and not self.crew.firing, within=2 * SOON)
         await wait_until(lambda: self.watch.floating() <= set(self.addresses), within=SOON)
         await self.answered(time.monotonic())
