@@ -47,7 +47,7 @@ async def compose(app: App[Settings]) -> None:
     applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
-    app.health.also_expose(Scrape(admin, wanted.knows, lambda: not wanted.awaited).text)
+    app.health.also_expose(Scrape(admin, wanted, lambda: not wanted.awaited).text)
     app.spawn("apply", applier.run())
 
     bus = await app.bus()
