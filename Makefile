@@ -24,9 +24,10 @@ check: setup ## Lint, types, import contracts and unit tests; under a minute
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/pytest -q tests/unit tests/contract
 
-test: check ## Everything: the checks, and all tests on real parts
-	@$(SETUP) edge vip cluster images bench clients
-	@$(BIN)/pytest -q --durations=15 tests
+test: ## Everything: the checks, and all tests on real parts
+	@$(SETUP) base edge lb vip cluster images bench clients
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -q --durations=15 tests --ignore=tests/unit --ignore=tests/contract
 
 cluster: ## A real one-node Kubernetes on this machine; kubeconfig at .run/cluster/kubeconfig
 	@$(SETUP) base cluster
@@ -37,7 +38,7 @@ cluster-down: ## Remove that cluster and everything it made
 	@$(BIN)/python -m common.testing.kubernetes down
 
 bench: ## Measure against peers in one run; rows in .run/bench.json
-	@$(SETUP) base edge cluster bench
+	@$(SETUP) base edge lb cluster bench
 	@$(BIN)/python -m tests.bench
 
 keys: setup ## Make the keys of an installation in deploy/secrets, where git ignores them

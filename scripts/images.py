@@ -29,19 +29,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from common.testing import debian
+from common.testing.building import CannotBuild
 from common.testing.kubernetes import images as archives
 from common.testing.nats import nats_binary
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seaway/images"
-SUITE = "trixie"
-BASE = f"docker.io/library/debian:{SUITE}-slim"
+BASE = f"docker.io/library/debian:{debian.SUITE}-slim"
 NATS = "docker.io/library/nats:2.15-alpine"
 PULL_WITHIN = 300.0
 STORAGE_LIMIT = 8 * 1024**3  # bytes of intermediate layers, above which they are dropped
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
-# Debian's slim images leave the same out (https://github.com/debuerreotype/debuerreotype).
-SLIM = ("usr/share/doc", "usr/share/info", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists", "var/log")
 
 
 class ImageError(Exception):
@@ -164,41 +163,13 @@ def base() -> None:
     say(f"docker.io cannot be reached: making a stand-in for {BASE} with debootstrap")
     with tempfile.TemporaryDirectory(prefix="seaway-base-", dir=CACHE) as temporary:
         root = Path(temporary) / "root"
-        bootstrap(root)
+        debian.bootstrap(root, run)
+        debian.slim(root)
         run(["tar", "--create", "--directory", str(root), "--file", f"{temporary}/base.tar", "."])
         shutil.rmtree(root)
         (Path(temporary) / "Dockerfile").write_text('FROM scratch\nADD base.tar /\nCMD ["bash"]\n')
         buildah("bud", "--isolation", "chroot", "--tag", BASE, temporary)
     say(f"made {BASE} in {time.monotonic() - began:.0f} s")
-
-
-def bootstrap(root: Path) -> None:
-    """A minimal Debian in `root`, with its security updates, and with this machine's sources and settings of apt."""
-    archive, security = mirrors()
-    run(["debootstrap", "--variant=minbase", "--include=ca-certificates", SUITE, str(root), archive])
-    lines = [f"deb {archive} {SUITE} main", f"deb {archive} {SUITE}-updates main"]
-    lines += [f"deb {security} {SUITE}-security main"] if security else []
-    (root / "etc/apt/sources.list").write_text("\n".join(lines) + "\n")
-    settings = run(["apt-config", "dump"])
-    kept = [line for line in settings.splitlines() if re.match(r"Acquire::(https?|Check-|Retries)", line)]
-    (root / "etc/apt/apt.conf.d/90machine").write_text("\n".join(kept) + "\n")
-    left_out = [f"path-exclude /{path}/*" for path in SLIM if path.startswith("usr")]
-    (root / "etc/dpkg/dpkg.cfg.d/slim").write_text("\n".join(left_out) + "\n")
-    for command in ("update -qq", "upgrade -qq --yes"):
-        run(["chroot", str(root), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command.split()])
-    for path in SLIM:
-        empty(root / path)
-
-
-def mirrors() -> tuple[str, str]:
-    """Where apt on this machine gets Debian, and Debian's security updates, from."""
-    fields = run(["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages"])
-    found = dict(line.split(maxsplit=1) for line in sorted(fields.splitlines(), reverse=True) if " " in line)
-    if "Debian" not in found:
-        raise ImageError(
-            "apt on this machine knows no archive of Debian: run apt-get update, or build where docker.io can be reached"
-        )
-    return found["Debian"], found.get("Debian-Security", "")
 
 
 @contextmanager
@@ -235,7 +206,13 @@ def pip_settings() -> dict[str, str]:
 def digest(image: Image) -> str:
     """Names everything that goes into an image, and how it is put together."""
     total = hashlib.sha256()
-    for path in (Path(__file__), ROOT / ".dockerignore", image.dockerfile, *(ROOT / source for source in copied(image.dockerfile))):
+    for path in (
+        Path(__file__),
+        Path(debian.__file__),
+        ROOT / ".dockerignore",
+        image.dockerfile,
+        *(ROOT / source for source in copied(image.dockerfile)),
+    ):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and "__pycache__" not in file.parts and not file.is_relative_to(path / "tests"):
                 total.update(f"{file.relative_to(ROOT)} {file.stat().st_mode & 0o111}\0".encode())
@@ -353,12 +330,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def empty(directory: Path) -> None:
-    """Removes what is in a directory."""
-    for entry in directory.iterdir() if directory.is_dir() else ():
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-
-
 def run(command: Sequence[str]) -> str:
     """Runs a command and returns what it said; that is shown only if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -376,5 +347,5 @@ def say(sentence: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except ImageError as error:
+    except (ImageError, CannotBuild) as error:
         sys.exit(f"images: {error}")

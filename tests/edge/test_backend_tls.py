@@ -236,8 +236,12 @@ async def test_a_secret_that_is_not_read_yet_leaves_nginx_what_it_has(world: Edg
         await world.put(shop(secret="ca", verify="on"))
         await know(world, "ca", CA)
         assert ("policies", "default/shop") not in world.wanted.unknown
-        world._take(world.wanted.forget(next(key for key in world.wanted.needs if key.name == "ca")))
+        world.wanted.forget(next(key for key in world.wanted.needs if key.name == "ca"))
         assert ("policies", "default/shop") in world.wanted.unknown
+        assert (
+            await world.configurator.secure(world.wanted.secured, world.wanted.authorities, keep=bool(world.wanted.unread)) is None
+        )
+        assert (await world.ask(HOST)).status == 200, "nor does nginx lose the authorities"
         await know(world, "ca", CA)
         nginx = await Configuration.of(world.settings.edge(), NGINX)
         again = Configurator(nginx, world.settings.options, world.settings.state / "options.json")

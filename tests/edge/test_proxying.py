@@ -11,20 +11,22 @@ import pytest
 import pytest_asyncio
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from common.testing.objects import endpoint_slice, ingress, rule
 from nginx_config_renderer.annotations import PREFIX
 from tests.edge.fleet import Asked, Server, busy, fleet, hangs_up, sleeps, well
 from tests.edge.world import Answer, EdgeWorld, Raw, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+BOTH = True
 
 HOST = "proxy.example"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world() -> AsyncIterator[EdgeWorld]:
+async def world(installation: Installation) -> AsyncIterator[EdgeWorld]:
     with open_directory() as directory:
-        async with edge(directory, workers=1) as world:
+        async with edge(directory, installation, workers=1) as world:
             yield world
 
 

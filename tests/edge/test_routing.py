@@ -10,6 +10,7 @@ from nginx_config_renderer.derive.paths import normalise
 from tests.edge.world import EdgeWorld, Raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+BOTH = True
 
 BACKENDS = ("root", "foo", "foo-slash", "aaa", "bbb", "exact", "wild", "other", "any")
 

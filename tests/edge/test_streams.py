@@ -18,15 +18,16 @@ from prometheus_client import REGISTRY
 
 from common.testing import wait_until
 from common.testing.authority import Authority
+from common.testing.debian import Installation
 from common.testing.objects import config_map, endpoint_slice, ingress, rule, service
 from common.testing.ports import free_port
 from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configure import Configurator
-from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.trial import BadConfigurationError
-from tests.edge.world import NGINX, SOON, EdgeWorld, Raw, ask, edge
+from tests.edge.world import SOON, EdgeWorld, Raw, ask, edge
 
+BOTH = True
 AUTHORITY = Authority()
 PASSED = {PREFIX + "ssl-passthrough": "true"}
 PROXY_TCP = b"PROXY TCP4 127.0.0.1 127.0.0.1 "
@@ -35,9 +36,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[EdgeWorld]:
+async def world(tmp_path: Path, installation: Installation) -> AsyncIterator[EdgeWorld]:
     ports = {"tcp_services_configmap": "edge/tcp", "udp_services_configmap": "edge/udp"}
-    async with edge(tmp_path, ssl_passthrough=True, **ports) as world:
+    async with edge(tmp_path, installation, ssl_passthrough=True, **ports) as world:
         yield world
 
 
@@ -297,8 +298,7 @@ async def test_a_renderer_that_starts_without_the_bus_keeps_the_ports(world: Edg
     await world.put(service("db", 5432))
     await opened(world, {str(port): "default/db:5432"})
     text = (world.settings.state / "nginx.conf").read_text()
-    nginx = await Configuration.of(world.settings.edge(), NGINX)
-    await Configurator(nginx, world.settings.options, world.settings.state / "options.json").begin()
+    await Configurator(await world.another(), world.settings.options, world.settings.state / "options.json").begin()
     assert (world.settings.state / "nginx.conf").read_text() == text
     assert str(port) in text
 

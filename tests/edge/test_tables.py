@@ -8,7 +8,7 @@ import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +20,11 @@ from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal, Journals
-from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
 from nginx_config_renderer.trial import BadConfigurationError
-from tests.edge.world import NGINX, SOON, EdgeWorld, ask, backend, edge
+from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
 
+BOTH = True
 SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
 
 
@@ -283,9 +283,9 @@ async def test_a_configuration_that_nginx_does_not_take_is_refused_with_its_word
     await shop(own)
     conf = own.settings.state / "nginx.conf"
     before = conf.read_bytes()
-    bad = replace(own.settings.edge(), modules=(*own.settings.edge().modules, "/nowhere/ngx_http_missing_module.so"))
+    bad = await own.another(modules=(*own.settings.edge().modules, "/nowhere/ngx_http_missing_module.so"))
     with pytest.raises(BadConfigurationError, match="ngx_http_missing_module"):
-        await (await Configuration.of(bad, NGINX)).install(own.settings.options)
+        await bad.install(own.settings.options)
     assert conf.read_bytes() == before
     assert (await own.ask("shop.example")).by == "web"
 

@@ -9,10 +9,9 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +21,7 @@ from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from common.process import Child
 from common.testing import wait_until
+from common.testing.debian import THIS_MACHINE, Installation
 from common.testing.objects import config_map, endpoint_slice, ingress_class
 from common.testing.ports import free_port
 from nginx_config_renderer.admin import Admin
@@ -36,11 +36,12 @@ from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.settings import Settings
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import News, Wanted
+from tests.edge.grounds import ground_of
 from tests.messages import message
 
 Raw = dict[str, Any]
 SOON = 20.0
-NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+NGINX = THIS_MACHINE.program("nginx")
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,16 @@ def open_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def nginx_of(state: Path) -> Child:
+def nginx_of(state: Path, installation: Installation = THIS_MACHINE) -> Child:
     """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies."""
-    command = [NGINX, "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+    command = ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
-    return Child("nginx", command, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2))
+    environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+    command = installation.command(*command)
+    return Child(
+        "nginx", command, environment=environment, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2)
+    )
 
 
 def _clear(run: Path) -> None:
@@ -146,13 +151,16 @@ def _clear(run: Path) -> None:
 class EdgeWorld:
     """nginx, its renderer's parts, and the objects that were given to them."""
 
-    def __init__(self, settings: Settings, admin: Admin, stack: AsyncExitStack, configuration: Configuration) -> None:
+    def __init__(
+        self, settings: Settings, admin: Admin, stack: AsyncExitStack, configuration: Configuration, installation: Installation
+    ) -> None:
         self.settings = settings
+        self.installation = installation
         self.configuration = configuration
         self.configurator = Configurator(configuration, settings.options, settings.state / "options.json")
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
-        self.nginx = nginx_of(settings.state)
+        self.nginx = nginx_of(settings.state, installation)
         self.wanted = Wanted(
             "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
         )
@@ -200,6 +208,11 @@ class EdgeWorld:
         """Deletes objects; nginx has lost them afterwards."""
         self._take(self.wanted.change([self._message(raw, gone=True) for raw in objects]))
         await self.settle()
+
+    async def another(self, **changes: Any) -> Configuration:
+        """The configuration of the same nginx, as a renderer has it that has just started."""
+        chosen = replace(self.settings.edge(), **changes)
+        return await Configuration.of(chosen, self.installation.program("nginx"), await ground_of(self.installation))
 
     def feed(self, *objects: Raw) -> None:
         """Applies objects, and does not wait."""
@@ -251,13 +264,13 @@ class EdgeWorld:
 
 
 @asynccontextmanager
-async def edge(directory: Path, **changes: Any) -> AsyncIterator[EdgeWorld]:
+async def edge(directory: Path, installation: Installation = THIS_MACHINE, **changes: Any) -> AsyncIterator[EdgeWorld]:
     """An nginx that serves nothing yet but the class `nginx`."""
     chosen = settings(directory, **changes)
     prepare(directory)
-    configuration = await Configuration.of(chosen.edge(), NGINX)
+    configuration = await Configuration.of(chosen.edge(), installation.program("nginx"), await ground_of(installation))
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
-        world = EdgeWorld(chosen, admin, stack, configuration)
+        world = EdgeWorld(chosen, admin, stack, configuration, installation)
         await world.configurator.begin()
         world.keeping = group.create_task(configuration.keep(admin))
         tasks = [

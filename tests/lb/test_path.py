@@ -11,6 +11,7 @@ import pytest
 
 from common.process import validate
 from common.testing import wait_until
+from haproxy_lb.kernel import Kernel
 from haproxy_lb.model import Check, Endpoint, Timeouts, Treatment
 from haproxy_lb.runtime import Runtime
 from tests.conftest import needs
@@ -236,16 +237,26 @@ async def test_who_is_connected_after_the_deadline_is_cut_off(lb: Balancer) -> N
     await wait_until(lambda: not len(lb.leaving), within=SOON)
 
 
-async def test_timeouts_of_a_service_are_its_own(lb: Balancer) -> None:
+@pytest.mark.parametrize("timeouts", [Timeouts(tunnel=0.3), Timeouts(client=0.3), Timeouts(server=0.3, client=60)], ids=str)
+async def test_timeouts_of_a_service_are_its_own(lb: Balancer, timeouts: Timeouts) -> None:
     endpoints = await lb.network.serve(A)
-    await lb.have(
-        service(endpoints), service(endpoints, Treatment(timeouts=Timeouts(tunnel=0.3)), name="short", fronts=[(VIP, 81)])
-    )
+    await lb.have(service(endpoints), service(endpoints, Treatment(timeouts=timeouts), name="short", fronts=[(VIP, 81)]))
     (_, usual, kept), (_, short, _) = [await lb.network.connect(port=port, word="stay") for port in (80, 81)]
     async with asyncio.timeout(SOON):
         assert await short.read() == b""
     kept.write(b"on\n")
     assert await usual.readline() == b"on\n"
+
+
+async def test_who_is_silent_is_asked_whether_he_is_still_there(lb: Balancer) -> None:
+    await lb.have(service(await lb.network.serve(A)))
+    await lb.network.connect(word="stay")
+    outcome = await validate([*lb.network.router.enter, "ss", "-Htno", "state", "established"], timeout=5)
+    ways = [line for line in outcome.output.splitlines() if CLIENT in line or A in line]
+    assert len(ways) == 2
+    for line in ways:
+        seconds = line.split("timer:(keepalive,")[1].split(",")[0]  # such as 59sec, or 1min
+        assert seconds == "1min" or float(seconds.removesuffix("sec").removesuffix("ms")) <= 60
 
 
 async def test_a_killed_haproxy_comes_back_with_what_it_had(lb: Balancer) -> None:
@@ -326,3 +337,15 @@ async def test_slots_that_run_out_are_made_without_a_lost_connection(lb: Balance
     worker = lb.worker
     await lb.have(first, *more[:20])
     assert lb.worker == worker
+
+
+async def test_a_restart_on_another_port_of_haproxy_takes_over_what_the_kernel_was_told(lb: Balancer) -> None:
+    await lb.have(service(await lb.network.serve(A)))
+    before = await lb.kernel.held()
+    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.network.router.enter)
+    held = await elsewhere.held()
+    assert held is not None
+    assert before is not None
+    assert held != before, "they lead to a port that is nobody's any more"
+    await elsewhere.change(held, before)
+    assert await elsewhere.held() == before

@@ -118,9 +118,11 @@ TABLE: Final = (
         "Ask by GET of this path, where 2xx and 3xx are good; without it by a connection.",
     ),
     _timeout("timeout-connect", "connect", "5s", "For a connection to an endpoint."),
-    _timeout("timeout-client", "client", "5m", "A client may be silent for this long."),
-    _timeout("timeout-server", "server", "5m", "An endpoint may be silent for this long."),
-    _timeout("timeout-tunnel", "tunnel", "1h", "Both may be silent for this long, once both have spoken."),
+    _timeout(
+        "timeout-client", "client", "", "Nothing may come from either side for this long, or for `timeout-server` if that is less."
+    ),
+    _timeout("timeout-server", "server", "", "The same, or `timeout-client` if that is less."),
+    _timeout("timeout-tunnel", "tunnel", "", "The same, instead of both. Without any of the three it is an hour."),
 )
 _BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
 

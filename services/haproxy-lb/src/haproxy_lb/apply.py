@@ -190,7 +190,8 @@ class Applier:
         self._waiting = steps.waiting | (self._waiting - chosen)
         effects.SLOTS.labels("there").set(len(live.held.slots))
         effects.SLOTS.labels("taken").set(len(self._allotment.slots))
-        effects.SERVERS.labels("leaving").set(len(self._leaving))
+        effects.WAITING.set(len(self._waiting))
+        effects.LEAVING.set(len(self._leaving))
 
     async def _prove(self, live: Live) -> None:
         """Servers whose first check has passed get connections now."""
@@ -211,7 +212,7 @@ class Applier:
             deletion = DeleteServer(case.slot, case.name)
             deleted = deletion in answers and answers[deletion] is None and live.held.obey(deletion) is None
             self._leaving.asked((case.slot, case.name), now, random.random(), deleted=deleted)  # noqa: S311 jitter
-        effects.SERVERS.labels("leaving").set(len(self._leaving))
+        effects.LEAVING.set(len(self._leaving))
 
     def _shortage(self) -> str | None:
         missing = sorted(self._wanted.backends.keys() - self._allotment.slots.keys())

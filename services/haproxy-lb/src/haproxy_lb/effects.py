@@ -14,6 +14,7 @@ DRIFT: Final = Counter(
 )
 LATENCY: Final = Histogram("seaway_lb_apply_seconds", "From the arrival of a change to its being in force.", buckets=_BUCKETS)
 SLOTS: Final = Gauge("seaway_lb_slots", "HAProxy's backends, by what they are: taken or there in all.", ["state"])
-SERVERS: Final = Gauge(
-    "seaway_lb_servers", "Servers that HAProxy has, by what they are: all, not proven yet, or leaving.", ["state"]
+LEAVING: Final = Gauge(
+    "seaway_lb_leaving_servers", "Servers that get no connections any more, and still have some or are to be deleted."
 )
+WAITING: Final = Gauge("seaway_lb_waiting_slots", "Slots with servers that get no connections before a check has passed.")

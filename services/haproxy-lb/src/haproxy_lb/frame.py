@@ -20,6 +20,15 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """After `idle` seconds of silence the other side is asked, `count` times every `interval` seconds, whether it is still there."""
+
+    idle: float = 60.0
+    interval: float = 15.0
+    count: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """`run` is the directory of the sockets, `tables` where the maps lie; both as HAProxy sees them. Times in seconds."""
 
@@ -31,6 +40,7 @@ class Frame:
     threads: int = 0  # 0: as HAProxy chooses
     max_connections: int = 0  # of all Services; 0: as many as files may be open
     client_timeout: float = 300.0  # until an endpoint has taken the connection
+    keepalive: KeepAlive = KeepAlive()
     check_timeout: float = 2.0
     retries: int = 3
     hard_stop_after: float = 1800.0  # how long a HAProxy that was replaced may finish what it has begun

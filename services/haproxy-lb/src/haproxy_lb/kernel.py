@@ -94,11 +94,10 @@ class Kernel:
         lines = []
         for key, inside in sorted(fronts):
             # Once more, since this becomes text that nft reads.
-            address, port = ip_address(key.address), int(key.port)
-            leads = f" : {ip_address(inside)} . {self._port}" if inside else f" : {self._port}"
-            lines.append(
-                f"{verb} element inet {_TABLE} fronts{address.version} {{ {address} . {port}{leads if verb == 'add' else ''} }}\n"
-            )
+            address, port, leads = ip_address(key.address), int(key.port), ""
+            if verb == "add":
+                leads = f" : {ip_address(inside)} . {self._port}" if inside else f" : {self._port}"
+            lines.append(f"{verb} element inet {_TABLE} fronts{address.version} {{ {address} . {port}{leads} }}\n")
         return "".join(lines)
 
     async def _feed(self, text: str) -> None:

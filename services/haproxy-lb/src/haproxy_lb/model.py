@@ -56,14 +56,22 @@ class Check:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Timeouts:
-    """Seconds. `tunnel` holds for a connection that was answered, `client` and `server` until then."""
+    """Seconds; 0 is not given. `connect` is for a connection to an endpoint, the others are how long a connection may be silent."""
 
     connect: float = 5.0
-    client: float = 300.0
-    server: float = 300.0
-    tunnel: float = 3600.0
+    client: float = 0.0
+    server: float = 0.0
+    tunnel: float = 0.0
+
+    @property
+    def idle(self) -> float:
+        """How long nothing may come from either side. HAProxy knows one such time for a connection that is carried as it is, and counts
+        what comes from one side for both, so of `client` and `server` the shorter one is it (configuration.txt, timeout tunnel).
+        """
+        return self.tunnel or min(filter(None, (self.client, self.server)), default=USUAL_IDLE)
 
 
+USUAL_IDLE = 3600.0  # seconds
 DEFAULT_CHECK = Check()
 DEFAULT_TIMEOUTS = Timeouts()
 

@@ -36,13 +36,16 @@ class Admin(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server as HAProxy has it. `up`: it would get connections if it were ready. `proven`: a check has passed since checks are on."""
+    """A server as HAProxy has it. `up`: it would get connections if it were ready. `proven`: a check has passed since checks are on.
+    `checkable`: it was made with a check, whether that is on or not.
+    """
 
     number: int
     admin: Admin = Admin.MAINT
     up: bool = False
     proven: bool = False
     checking: bool = False
+    checkable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,8 @@ class Held:
             return "the name is taken"
         if any(server.number == command.number for server in servers.values()):
             return "the number is taken"
-        servers[command.name] = Server(command.number)
+        checkable = any(option.split()[0] == "check" for option in command.options)
+        servers[command.name] = Server(command.number, checkable=checkable)
         return None
 
     def _server(self, command: SetState | EnableHealth | EndSessions | DeleteServer) -> str | None:
@@ -206,6 +210,8 @@ class Held:
                 proven = server.proven and Admin.MAINT not in {admin, server.admin}
                 servers[command.name] = replace(server, admin=admin, up=up, proven=proven)
             case EnableHealth():
+                if not server.checkable:
+                    return "the server has no check"
                 servers[command.name] = replace(server, checking=True)
             case DeleteServer():
                 if server.admin is not Admin.MAINT:

@@ -22,6 +22,7 @@ _TOGETHER: Final = 200  # commands before answers are awaited: HAProxy serves co
 _SEVERITY: Final = re.compile(r"\[(\d)\]: (.*)", re.DOTALL)
 _NEWS: Final = 5
 _PASSED: Final = 3  # CHK_RES_PASSED
+_CONFIGURED: Final = 2  # CHK_ST_CONFIGURED
 _ENABLED: Final = 4  # CHK_ST_ENABLED
 _DRAIN: Final = 0x18  # SRV_ADMF_DRAIN
 _MAINT: Final = 0x23  # SRV_ADMF_MAINT
@@ -157,6 +158,7 @@ def _server(fields: Sequence[str], at: Mapping[str, int]) -> Server:
         up=fields[at["srv_op_state"]] != "0",
         proven=fields[at["srv_op_state"]] != "0" and int(fields[at["srv_check_result"]]) == _PASSED,
         checking=bool(int(fields[at["srv_check_state"]]) & _ENABLED),
+        checkable=bool(int(fields[at["srv_check_state"]]) & _CONFIGURED),
     )
 
 

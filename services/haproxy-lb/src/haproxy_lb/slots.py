@@ -23,9 +23,9 @@ Slot = NewType("Slot", str)
 BALANCES: Final = ("leastconn", "roundrobin", "source")
 LONGEST_AFFINITY: Final = 86400  # seconds, as the API server has it (ClientIPConfig)
 _LONGEST: Final = 2**31 - 1  # milliseconds; HAProxy's longest time
-_NAME: Final = re.compile(r"(leastconn|roundrobin|source)(?:\.a(\d{1,5}))?(\.http)?(?:\.t(\d{1,10})\.(\d{1,10})\.(\d{1,10}))?")
+_NAME: Final = re.compile(r"(leastconn|roundrobin|source)(?:\.a(\d{1,5}))?(\.http)?(?:\.t(\d{1,10})\.(\d{1,10}))?")
 _PATH: Final = re.compile(r"/[A-Za-z0-9/_.~%?&=+:@,-]{0,255}")  # nothing that means something to HAProxy's command line
-_USUAL: Final = (5_000, 300_000, 3_600_000)
+_USUAL: Final = (5_000, 3_600_000)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,16 +36,15 @@ class Kind:
     affinity: int = 0
     http: bool = False
     connect: int = _USUAL[0]
-    server: int = _USUAL[1]
-    tunnel: int = _USUAL[2]
+    idle: int = _USUAL[1]
 
     def __str__(self) -> str:
-        times = (self.connect, self.server, self.tunnel)
+        times = (self.connect, self.idle)
         parts = [
             self.balance,
             f".a{self.affinity}" if self.affinity else "",
             ".http" if self.http else "",
-            "" if times == _USUAL else ".t{}.{}.{}".format(*times),
+            "" if times == _USUAL else ".t{}.{}".format(*times),
         ]
         return "".join(parts)
 
@@ -65,7 +64,7 @@ def kind_of(treatment: Treatment) -> Kind:
         treatment.balance if treatment.balance in BALANCES else "roundrobin",
         max(0, min(LONGEST_AFFINITY, treatment.affinity)),
         bool(path_of(treatment.check)),
-        *(max(1, min(_LONGEST, round(1000 * seconds))) for seconds in (times.connect, times.server, times.tunnel)),
+        *(max(1, min(_LONGEST, round(1000 * seconds))) for seconds in (times.connect, times.idle)),
     )
 
 

@@ -106,15 +106,18 @@ class Configurator:
         """The names of the locations for backends that must prove who they are, as nginx has them or gets them next."""
         return frozenset(one.name for one in self._nginx.secured)
 
-    async def secure(self, wanted: Sequence[SecureLocation], texts: Mapping[str, str]) -> str | None:
-        """Makes nginx have `wanted` and no other locations for backends that must prove who they are, and comes back when it has them.
-        `texts` are the bundles of authorities. Says why it cannot, if so: it has the old ones then.
+    async def secure(self, wanted: Sequence[SecureLocation], texts: Mapping[str, str], *, keep: bool = False) -> str | None:
+        """Makes nginx have `wanted` and no other locations for backends that must prove who they are, but for those that it has if these
+        are to be kept, and comes back when it has them. `texts` are the bundles of authorities. Says why it cannot, if so: it has the old
+        ones then.
         """
         async with self._lock:
-            if tuple(wanted) != self._nginx.secured:
+            found = {one.name: one for one in (*(self._nginx.secured if keep else ()), *wanted)}
+            wanted = tuple(found[name] for name in sorted(found))
+            if wanted != self._nginx.secured:
                 try:
                     authorities.put(self._authorities, texts)
-                    await self._nginx.install(self._options, "authorities", secured=tuple(wanted))
+                    await self._nginx.install(self._options, "authorities", secured=wanted)
                 except (BadConfigurationError, OSError) as error:
                     log.error("authorities.refused", reason=str(error))
                     return f"nginx does not take the authorities of backends: {error}"

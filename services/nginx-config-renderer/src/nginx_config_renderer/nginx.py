@@ -28,6 +28,7 @@ from nginx_config_renderer.trial import BadConfigurationError, Ground, find_grou
 _DEADLINE: Final = 30.0
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
+_ROTATES: Final = (1, 23, 2)  # the first nginx that makes keys of tickets by itself, and changes them
 _MEND: Final = "install the Debian packages libnginx-mod-stream and libnginx-mod-stream-js"
 
 log = structlog.get_logger(__name__)
@@ -46,10 +47,13 @@ class Configuration:
         self._in_force = asyncio.Event()
 
     @classmethod
-    async def of(cls, edge: Edge, program: str) -> "Configuration":
-        """For that nginx. Raises BadConfigurationError if it does not say its version, or cannot pass connections on where it must."""
+    async def of(cls, edge: Edge, program: str, ground: Ground | None = None) -> "Configuration":
+        """For that nginx, tried on `ground`, or on the best that this machine permits. Raises BadConfigurationError if it does not say its
+        version, or cannot pass connections on where it must.
+        """
         ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
-        made = cls(replace(edge, nginx=await version(program)), program, await find_ground())
+        number, quic = await version(program)
+        made = cls(replace(edge, nginx=number, quic=quic), program, ground or await find_ground())
         if edge.passes and made.unable:
             raise BadConfigurationError(made.unable)
         return made
@@ -58,6 +62,11 @@ class Configuration:
     def listeners(self) -> tuple[Listener, ...]:
         """The operator's ports that are in it."""
         return self._edge.listeners
+
+    @property
+    def has_http3(self) -> bool:
+        """Whether this nginx can speak HTTP/3."""
+        return self._edge.quic
 
     @property
     def unable(self) -> str | None:
@@ -85,6 +94,9 @@ class Configuration:
         """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. Listeners and locations stay as
         they are unless others are given.
         """
+        if options.ssl_session_tickets and self._edge.nginx < _ROTATES:
+            number = ".".join(map(str, self._edge.nginx))
+            raise BadConfigurationError(f"nginx {number} does not change the keys of tickets; leave ssl-session-tickets off")
         edge = replace(
             self._edge,
             listeners=self._edge.listeners if listeners is None else listeners,
@@ -130,13 +142,13 @@ class Configuration:
         return taken
 
 
-async def version(program: str) -> tuple[int, ...]:
-    """The version of nginx. Raises BadConfigurationError if it does not say one."""
-    outcome = await validate([program, "-v"], timeout=_DEADLINE)
+async def version(program: str) -> tuple[tuple[int, ...], bool]:
+    """The version of nginx, and whether it speaks HTTP/3. Raises BadConfigurationError if it does not say one."""
+    outcome = await validate([program, "-V"], timeout=_DEADLINE)
     found = re.search(r"nginx/(\d+(?:\.\d+)*)", outcome.output)
     if found is None:
-        raise BadConfigurationError(f"{program} -v says no version: {outcome.output.strip()[:200]}")
-    return tuple(int(number) for number in found[1].split("."))
+        raise BadConfigurationError(f"{program} -V says no version: {outcome.output.strip()[:200]}")
+    return tuple(int(number) for number in found[1].split(".")), "--with-http_v3_module" in outcome.output
 
 
 async def _taken(admin: Admin, fingerprint: str) -> bool:

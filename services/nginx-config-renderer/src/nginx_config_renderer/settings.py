@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.contracts.objects import ConfigMap, Service
 from common.contracts.refs import ObjectRef, Resource
-from common.kube.election import Terms, lasting
+from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
@@ -161,6 +161,11 @@ class Settings(ServiceSettings):
         """When a log gives way to a new one."""
         mib = 1024 * 1024
         return Rotation(self.log_rotate_size * mib, self.log_rotate_hours * 3600, self.log_keep, self.log_budget * mib)
+
+    @property
+    def lease(self) -> ObjectRef | None:
+        """The Lease by which one of several edges speaks, if there may be several."""
+        return ObjectRef(LEASES, self.lease_namespace, self.lease_name) if self.lease_name else None
 
     @property
     def lease_terms(self) -> Terms:

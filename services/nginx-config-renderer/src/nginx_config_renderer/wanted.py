@@ -291,11 +291,16 @@ class Wanted:
         return replace(news, entries=news.entries | known)
 
     @property
+    def unread(self) -> tuple[PairKey, ...]:
+        """The Secrets that are needed and not read yet."""
+        return tuple(key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None)
+
+    @property
     def unknown(self) -> frozenset[Entry]:
         """Entries that depend on Secrets which are not read yet, or on names which were not looked up yet: whatever nginx has there is
         better than nothing.
         """
-        unread = [key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None]
+        unread = self.unread
         users = [ingress for key in unread for ingress in self._store.by(BY_SECRET, key)]
         hosts = {host for ingress in users for host in tls_hosts(ingress)}
         treated = ((POLICIES, str(key_of(ingress))) for ingress in users)

@@ -4,7 +4,8 @@
 of one node, with pods, for root.
 """
 
-from common.testing.kubernetes.binary import CannotBuild, echo_program, kubernetes_programs
+from common.testing.building import CannotBuild
+from common.testing.kubernetes.binary import echo_program, kubernetes_programs
 from common.testing.kubernetes.control_plane import KubeApi, KubectlError, kube_api
 from common.testing.kubernetes.network import BackendNamespace, backend_namespace
 

