@@ -32,7 +32,8 @@ _THEIRS: Final = ImmutableSandboxedEnvironment(**_MANNER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
+    """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version;
+    `quic` says whether it was built with HTTP/3.
 
     An empty `modules` means that nginx finds them by itself. `passes`: connections to HTTPS are looked at before they are opened, and some
     are passed on. `listeners` are the operator's ports, `streams` the directory with their endpoints; for either nginx needs
@@ -54,6 +55,7 @@ class Edge:
     table_size: int
     ipv6: bool
     nginx: tuple[int, ...] = ()
+    quic: bool = False
     passes: bool = False
     listeners: tuple[Listener, ...] = ()
     streams: str = ""

@@ -27,6 +27,7 @@ from nginx_config_renderer.trial import BadConfigurationError, Ground, find_grou
 _DEADLINE: Final = 30.0
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
+_ROTATES: Final = (1, 23, 2)  # the first nginx that makes keys of tickets by itself, and changes them
 _MEND: Final = "install the Debian packages libnginx-mod-stream and libnginx-mod-stream-js"
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,8 @@ class Configuration:
         version, or cannot pass connections on where it must.
         """
         ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
-        made = cls(replace(edge, nginx=await version(program)), program, ground or await find_ground())
+        number, quic = await version(program)
+        made = cls(replace(edge, nginx=number, quic=quic), program, ground or await find_ground())
         if edge.passes and made.unable:
             raise BadConfigurationError(made.unable)
         return made
@@ -58,6 +60,11 @@ class Configuration:
     def listeners(self) -> tuple[Listener, ...]:
         """The operator's ports that are in it."""
         return self._edge.listeners
+
+    @property
+    def has_http3(self) -> bool:
+        """Whether this nginx can speak HTTP/3."""
+        return self._edge.quic
 
     @property
     def unable(self) -> str | None:
@@ -69,6 +76,9 @@ class Configuration:
         """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. The listeners stay as they are
         unless others are given.
         """
+        if options.ssl_session_tickets and self._edge.nginx < _ROTATES:
+            number = ".".join(map(str, self._edge.nginx))
+            raise BadConfigurationError(f"nginx {number} does not change the keys of tickets; leave ssl-session-tickets off")
         edge = self._edge if listeners is None else replace(self._edge, listeners=listeners)
         text = await text_of(edge, options, self._ground)
         target = Path(edge.state) / "nginx.conf"
@@ -106,13 +116,13 @@ class Configuration:
         return taken
 
 
-async def version(program: str) -> tuple[int, ...]:
-    """The version of nginx. Raises BadConfigurationError if it does not say one."""
-    outcome = await validate([program, "-v"], timeout=_DEADLINE)
+async def version(program: str) -> tuple[tuple[int, ...], bool]:
+    """The version of nginx, and whether it speaks HTTP/3. Raises BadConfigurationError if it does not say one."""
+    outcome = await validate([program, "-V"], timeout=_DEADLINE)
     found = re.search(r"nginx/(\d+(?:\.\d+)*)", outcome.output)
     if found is None:
-        raise BadConfigurationError(f"{program} -v says no version: {outcome.output.strip()[:200]}")
-    return tuple(int(number) for number in found[1].split("."))
+        raise BadConfigurationError(f"{program} -V says no version: {outcome.output.strip()[:200]}")
+    return tuple(int(number) for number in found[1].split(".")), "--with-http_v3_module" in outcome.output
 
 
 async def _taken(admin: Admin, fingerprint: str) -> bool:
