@@ -121,7 +121,8 @@ def test_a_balancer_tells_of_those_that_are_meant_to_be_used_and_do_not_answer()
     servers = [
         (slot, "10.0.0.1:80_a", Server(1, Admin.READY, up=True)),
         (slot, "10.0.0.2:80_a", Server(2, Admin.READY, up=False)),
-        (slot, "10.0.0.3:80_a", Server(3, Admin.DRAIN, up=False)),
+        (slot, "10.0.0.3:80_a", Server(3, Admin.DRAIN, up=True)),
+        (slot, "10.0.0.5:80_a", Server(5, Admin.MAINT, up=False)),
         (Slot("roundrobin-7"), "10.0.0.4:80_a", Server(4, Admin.READY, up=False)),
     ]
     finds = found("edge-1", {web: slot}, servers, "")

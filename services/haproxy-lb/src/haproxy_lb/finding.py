@@ -12,12 +12,12 @@ MOST: Final = 200  # endpoints that are listed: a message has a bound
 
 
 def found(node: str, slots: Mapping[BackendKey, Slot], servers: Iterable[tuple[Slot, str, Server]], trouble: str) -> BalancerFound:
-    """What the balancer of `node` finds. A server that drains, or is not there yet, is not unwell: nobody is sent to it."""
+    """What the balancer of `node` finds. A new server is unwell once its first checks have failed, though nobody was sent to it yet."""
     keys = {slot: key for key, slot in slots.items()}
     unwell = {
         (keys[slot], name.rpartition("_")[0] or name)
         for slot, name, server in servers
-        if slot in keys and server.admin is Admin.READY and not server.up
+        if slot in keys and server.admin is not Admin.MAINT and not server.up
     }
     listed = [
         UnwellEndpoint(namespace=key.namespace, service=key.service, port=key.port, endpoint=endpoint)
