@@ -59,6 +59,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("follow", intake.follow(bus, settings.cluster, settings.configmaps))
     app.spawn("configure", intake.configure(configurator))
     app.spawn("listen", intake.listen(configurator))
+    app.spawn("secure", intake.secure(configurator))
     app.spawn("keyring", keyring.run())
     app.spawn("names", Names(DNS(), intake).run())
     app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
