@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from common.bus.streams import ALL
-from common.contracts import subjects, vips
+from common.contracts import balancers, subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
@@ -108,6 +108,7 @@ def markers_and_facts() -> str:
         ("Fact: held, released", "evt.v1.<cluster>.keepalived-vip.held", vips.VipMoved),
         ("Plan of floating addresses", "wanted.v1.<cluster>.keepalived-vip.plan", vips.VipPlan),
         ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
+        ("What a balancer finds", "wanted.v1.<cluster>.haproxy-lb.node=2F<name>", balancers.BalancerFound),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
         (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]
@@ -136,6 +137,7 @@ value that cannot be read is told to the Ingress, and stands for nothing: the ro
 """
 _TITLES = {
     "policy": "How requests are treated",
+    "tls": "Backends that speak TLS",
     "affinity": "Clients that stay at their endpoint",
     "canary": "Canaries",
     "stream": "Connections",
