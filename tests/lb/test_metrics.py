@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.exposition import exposition
 from haproxy_lb.model import BackendKey, Check, Endpoint, Treatment
 from haproxy_lb.runtime import Runtime
@@ -14,13 +15,14 @@ from haproxy_lb.scrape import Scrape
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, balancer, service
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 A, B = "10.82.0.10", "10.82.0.11"
 
 
 @pytest.fixture
-async def lb(tmp_path: Path) -> AsyncIterator[Balancer]:
-    async with balancer(tmp_path) as world:
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation) as world:
         yield world
 
 
