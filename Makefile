@@ -24,9 +24,10 @@ check: setup ## Lint, types, import contracts and unit tests; under a minute
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 	@$(BIN)/pytest -q tests/unit tests/contract
 
-test: check ## Everything: the checks, and all tests on real parts
-	@$(SETUP) edge lb vip cluster images bench clients
-	@$(BIN)/pytest -q --durations=15 tests
+test: ## Everything: the checks, and all tests on real parts
+	@$(SETUP) base edge lb vip cluster images bench clients
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/pytest -q --durations=15 tests --ignore=tests/unit --ignore=tests/contract
 
 cluster: ## A real one-node Kubernetes on this machine; kubeconfig at .run/cluster/kubeconfig
 	@$(SETUP) base cluster

@@ -136,6 +136,7 @@ value that cannot be read is told to the Ingress, and stands for nothing: the ro
 """
 _TITLES = {
     "policy": "How requests are treated",
+    "tls": "Backends that speak TLS",
     "affinity": "Clients that stay at their endpoint",
     "canary": "Canaries",
     "stream": "Connections",

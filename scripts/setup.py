@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "seaway"
 VENV = ROOT / ".venv"
+UV_LOCK = ROOT / "requirements/setup.txt"
 MEMBERS = (
     "libs/common",
     "libs/seaway",
@@ -46,14 +47,16 @@ class SetupError(Exception):
 
 
 def main(parts: Sequence[str]) -> None:
-    """Sets up the named parts, in their order."""
-    for part in parts:
-        if part == "base":
-            base()
-        elif part in PACKAGES:
-            debian(PACKAGES[part])
-        else:
-            raise SetupError(f"there is no part {part!r}; the parts are base, {', '.join(sorted(PACKAGES))}")
+    """Sets up the named parts. Debian's packages come first and all together, so that who may not install them hears of all at once."""
+    unknown = sorted(set(parts) - {"base", *PACKAGES})
+    if unknown:
+        raise SetupError(f"there is no part {unknown[0]!r}; the parts are base, {', '.join(sorted(PACKAGES))}")
+    packages = [package for part in parts for package in PACKAGES.get(part, ())]
+    if "base" in parts and not uv_home().exists() and not has_ensurepip():
+        packages.insert(0, "python3-venv")
+    debian(tuple(dict.fromkeys(packages)))
+    if "base" in parts:
+        base()
 
 
 def base() -> None:
@@ -91,16 +94,20 @@ def fingerprint() -> str:
 
 def find_uv() -> str:
     """The locked uv, from the cache or from PyPI."""
-    lock = ROOT / "requirements/setup.txt"
-    home = CACHE / "uv" / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
-    uv = home / "bin/uv"
-    if not uv.exists():
-        if not has_ensurepip():
-            debian(("python3-venv",))
+    home = uv_home()
+    if not home.exists():
         say("installing uv from PyPI")
-        run([sys.executable, "-m", "venv", "--clear", str(home)])
-        run([str(home / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r", str(lock)])
-    return str(uv)
+        made = home.with_suffix(".new")
+        run([sys.executable, "-m", "venv", "--clear", str(made)])
+        pip = [str(made / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes"]
+        run([*pip, "-r", str(UV_LOCK)])
+        made.rename(home)
+    return str(home / "bin/uv")
+
+
+def uv_home() -> Path:
+    """Where the locked uv is kept, once it is there."""
+    return CACHE / "uv" / hashlib.sha256(UV_LOCK.read_bytes()).hexdigest()[:16]
 
 
 def has_ensurepip() -> bool:

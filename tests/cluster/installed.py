@@ -4,9 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Installed:
 
     cluster: Cluster
     overlay: Path
+    parts: Mapping[str, str] = field(default_factory=lambda: PARTS)
 
     @property
     def address(self) -> str:
@@ -34,12 +35,14 @@ class Installed:
 
     def pods(self) -> list[dict[str, Any]]:
         """Every pod of Seaway."""
-        found = [json.loads(self.cluster.kubectl("-n", each, "get", "pods", "-o", "json")) for each in sorted(set(PARTS.values()))]
+        found = [
+            json.loads(self.cluster.kubectl("-n", each, "get", "pods", "-o", "json")) for each in sorted(set(self.parts.values()))
+        ]
         return [pod for one in found for pod in one["items"]]
 
     def rolled_out(self) -> None:
         """Returns when every part is ready; raises KubectlError if one does not become so."""
-        for part, namespace in PARTS.items():
+        for part, namespace in self.parts.items():
             self.cluster.kubectl("-n", namespace, "rollout", "status", part, "--timeout=90s")
 
     @contextmanager
@@ -66,7 +69,7 @@ class Installed:
     def logs(self) -> str:
         """What all containers say, and what the cluster says about them."""
         said = [self.cluster.kubectl("get", "pods", "-A", "-o", "wide")]
-        for part, namespace in PARTS.items():
+        for part, namespace in self.parts.items():
             said.append(self.cluster.kubectl("-n", namespace, "logs", part, "--all-containers", "--all-pods", "--tail=20"))
         return "\n".join(said)
 
@@ -86,7 +89,7 @@ def with_keys(directory: Path) -> Path:
 
 
 @contextmanager
-def installed(cluster: Cluster, overlay: Path) -> Iterator[Installed]:
+def installed(cluster: Cluster, overlay: Path, parts: Mapping[str, str] = PARTS) -> Iterator[Installed]:
     """Seaway, of which every pod is ready, until the block ends. Skips the test where programs are missing; fails it with all logs.
 
     A Seaway that was there before is removed, since images of the same tag may have changed.
@@ -98,7 +101,7 @@ def installed(cluster: Cluster, overlay: Path) -> Iterator[Installed]:
     if "namespace/seaway" in cluster.kubectl("get", "namespaces", "-o", "name").split():
         remove(cluster, overlay)
     cluster.kubectl("apply", "-k", str(overlay))
-    found = Installed(cluster, overlay)
+    found = Installed(cluster, overlay, parts)
     try:
         found.rolled_out()
         yield found

@@ -72,7 +72,10 @@ class Up:
                 raise AssertionError(f"seaway up ended with {self.code}:\n{self.said}")
             return "Ready after" in self.said
 
-        await wait_until(there, within=SOON)
+        try:
+            await wait_until(there, within=SOON)
+        except AssertionError:
+            raise AssertionError(f"seaway up is not ready:\n{self.said[-3000:]}") from None
 
     async def ended(self, within: float = ENDS_WITHIN) -> int:
         """Its exit code, once it has one."""
@@ -85,6 +88,10 @@ class Up:
         if self.code is None:
             os.kill(self.pid, number)
         return await self.ended()
+
+    def processes(self, mark: str = "") -> list[int]:
+        """The processes below it whose command has that mark in it, the oldest first."""
+        return sorted(pid for pid, command in _below(self.pid) if mark in command)
 
     def parts(self) -> dict[str, int]:
         """The processes below it, by part; of nginx's workers one."""

@@ -1,7 +1,7 @@
 """Edges for the tests of this directory.
 
 A module that says `BOTH = True` is run with this machine's nginx and with Debian 13's: with what a container of ours has, and what a
-Debian 12 host has.
+Debian 12 host has. `ONLY` names one of them.
 """
 
 import os
@@ -24,7 +24,8 @@ def tmp_path() -> Iterator[Path]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "installation" in metafunc.fixturenames:
-        names = ["this-machine", "debian13"] if getattr(metafunc.module, "BOTH", False) else ["this-machine"]
+        both = ["this-machine", "debian13"] if getattr(metafunc.module, "BOTH", False) else ["this-machine"]
+        names = [metafunc.module.ONLY] if hasattr(metafunc.module, "ONLY") else both
         metafunc.parametrize("installation", names, indirect=True, scope="module")
 
 

@@ -5,7 +5,9 @@ import datetime as dt
 import json
 import os
 import signal
+import socket
 import ssl
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -159,6 +161,113 @@ async def test_who_asks_a_host_with_a_certificate_by_http_is_sent_to_https(world
     assert (answer.status, answer.headers["location"]) == (308, "https://shop.example/a?b=1")
     await world.put(ingress("plain", rule("plain.example", "/", "web:80")))
     assert (await world.ask("plain.example")).by == "web"
+
+
+def client(*versions: ssl.TLSVersion) -> ssl.SSLContext:
+    """A client that trusts anybody and speaks these versions of TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if versions:
+        context.minimum_version, context.maximum_version = versions
+    return context
+
+
+def connect(world: EdgeWorld, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession | None]:
+    """One request on a connection of its own: whether the session was resumed, and the one to resume."""
+    with (
+        socket.create_connection(("127.0.0.1", world.settings.https_port), timeout=SOON) as plain,
+        context.wrap_socket(plain, server_hostname="shop.example", session=session) as opened,
+    ):
+        opened.sendall(b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n")
+        while opened.recv(65536):
+            pass
+        return bool(opened.session_reused), opened.session
+
+
+V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
+
+
+@pytest.mark.parametrize("version", [V12, V13])
+async def test_a_session_is_resumed_whichever_worker_the_client_comes_to(world: EdgeWorld, version: ssl.TLSVersion) -> None:
+    await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
+    await learn(world, "cert", AUTHORITY.issue("shop.example"))
+    context = client(version, version)
+    _, session = await asyncio.to_thread(connect, world, context)
+    assert session is not None
+    assert not session.has_ticket or version == V13, "in TLS 1.3 a ticket names the session, which is in the cache"
+    for _ in range(20):  # there are two workers, and the kernel chooses one for each connection
+        resumed, newer = await asyncio.to_thread(connect, world, context, session)
+        assert resumed
+        session = newer if version == V13 else session
+
+
+async def test_tickets_are_off_unless_asked_for_and_then_their_keys_change_by_themselves(
+    world: EdgeWorld, installation: Installation
+) -> None:
+    context = client(V12, V12)
+    _, session = await asyncio.to_thread(connect, world, context)
+    assert session is not None
+    assert not session.has_ticket
+    await world.configure({"ssl-session-tickets": "true", "ssl-session-timeout": "5"})
+    if not installation.root:
+        assert any("nginx 1.22.1 does not change the keys of tickets" in one.message for one in world.refused)
+        return
+    assert world.refused == ()
+    _, session = await asyncio.to_thread(connect, world, client(V12, V12))
+    assert session is not None
+    assert session.has_ticket
+    keys: set[bytes] = set()
+
+    async def changed() -> bool:
+        keys.add(await asyncio.to_thread(_name_of_ticket_key, world))
+        return len(keys) > 1
+
+    await wait_until(changed, within=SOON, every=0.5)
+
+
+def _name_of_ticket_key(world: EdgeWorld) -> bytes:
+    """The first sixteen bytes of a ticket (RFC 5077 §4), as openssl shows them."""
+    where = f"127.0.0.1:{world.settings.https_port}"
+    command = ["openssl", "s_client", "-connect", where, "-servername", "shop.example", "-tls1_2"]
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=SOON, check=False)
+    line = next(one for one in done.stdout.splitlines() if b"0000 - " in one)
+    return line.partition(b"0000 - ")[2][:47]
+
+
+@pytest.mark.parametrize(
+    ("data", "offered", "agreed"),
+    [
+        ({}, (V12, V13), "TLSv1.3"),
+        ({"ssl-protocols": "TLSv1.2"}, (V12, V13), "TLSv1.2"),
+        ({"ssl-protocols": "TLSv1.3"}, (V12, V12), ""),
+        ({"ssl-ciphers": "ECDHE-ECDSA-CHACHA20-POLY1305"}, (V12, V12), "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ],
+)
+async def test_versions_and_ciphers_are_those_of_the_configmap(
+    world: EdgeWorld, data: dict[str, str], offered: tuple[ssl.TLSVersion, ssl.TLSVersion], agreed: str
+) -> None:
+    if data:
+        await world.configure(data)
+
+    async def spoken() -> str:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", world.settings.https_port, ssl=client(*offered))
+        except ssl.SSLError:
+            return ""
+        found = writer.get_extra_info("ssl_object")
+        writer.close()
+        return str(found.cipher()[0] if "ssl-ciphers" in data else found.version())
+
+    assert await spoken() == agreed
+
+
+async def test_what_browsers_are_told_of_https_is_in_the_configmap(world: EdgeWorld) -> None:
+    await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
+    name, told = "strict-transport-security", []
+    for data in ({}, {"hsts-max-age": "60", "hsts-include-subdomains": "false", "hsts-preload": "true"}, {"hsts": "false"}):
+        await world.configure(data)
+        told.append((await ask(world.settings.https_port, "shop.example", tls=client())).headers.get(name))
+    assert told == ["max-age=31536000; includeSubDomains", "max-age=60; preload", None]
 
 
 @needs("curl")

@@ -4,8 +4,8 @@ import asyncio
 import sys
 
 from common.contracts.refs import ObjectRef
-from common.kube.election import Terms
-from common.kube.lease import LEASES, Candidate, LeaseLost
+from common.kube.election import LEASES, Terms
+from common.kube.lease import Candidate, LeaseLost
 from common.kube.session import KubeSession
 
 

@@ -12,8 +12,8 @@ import pytest_asyncio
 
 from common.contracts.refs import ObjectRef
 from common.kube import Raw
-from common.kube.election import Terms
-from common.kube.lease import LEASES, Candidate, LeaseLost
+from common.kube.election import LEASES, Terms
+from common.kube.lease import Candidate, LeaseLost
 from common.kube.session import KubeSession
 from common.testing.kubernetes import KubeApi, kube_api
 from common.testing.waiting import wait_until

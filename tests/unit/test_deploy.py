@@ -345,7 +345,7 @@ def test_the_pools_are_where_services_look_for_them_and_are_good(monkeypatch: py
 
 def test_no_two_containers_on_the_hosts_network_have_the_same_port() -> None:
     ports = [
-        each["containerPort"]
+        (each["containerPort"], each.get("protocol", "TCP"))
         for _, spec in pods()
         if spec.get("hostNetwork")
         for container in spec["containers"]
@@ -367,8 +367,9 @@ def test_nginx_and_its_renderer_share_the_directory_of_both(monkeypatch: pytest.
         assert variables(renderer)["SEAWAY_VAULT"] == keys
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "keys"]
     assert volume["emptyDir"]["medium"] == "Memory", "keys are on no disk"
-    assert {"http": settings.http_port, "https": settings.https_port} == {
-        each["name"]: each["containerPort"] for each in nginx["ports"]
+    http, https = settings.http_port, settings.https_port
+    assert {"http": (http, "TCP"), "https": (https, "TCP"), "http3": (https, "UDP")} == {
+        each["name"]: (each["containerPort"], each.get("protocol", "TCP")) for each in nginx["ports"]
     }
 
 

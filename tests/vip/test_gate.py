@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -46,6 +47,20 @@ async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path)
                 await wait_until(lambda: real.child.starts > 1, within=SOON)
         finally:
             task.cancel()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+async def test_a_node_that_is_alone_holds_its_addresses(tmp_path: Path, family: Literal[4, 6]) -> None:
+    vip, source = (VIP, "10.9.0.1") if family == 4 else ("fd09::100", "fd09::1")
+    alone = Layout((Instance(0, family, 100, 240, source, (), (ip_address(vip),)),))
+    with network(1) as net, Watch(net.machines) as watch:
+        real = Keepalived(net.machines[0], tmp_path)
+        text = render(alone, Style("eth0", str(real.track_file), preempt_delay=None))
+        guarded = Guarded("keepalived", tmp_path)
+        await guarded.check(text)
+        guarded.install(text)
+        async with running(real):
+            await wait_until(lambda: watch.holders(vip) == {"node-1"}, within=SOON)
 
 
 @pytest.mark.parametrize("text", ["vrrp_instance x {", "nonsense\n", render(DOUBLE_VRID, Style("lo", "/x"))])

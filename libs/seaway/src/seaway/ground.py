@@ -12,7 +12,7 @@ import pwd
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from seaway.parts import PRIVILEGED, Options, Programs, User
 
 NGINX_USER: Final = "www-data"
 MODULES: Final = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")
+Say = Callable[[str], None]
 _UNPRIVILEGED_FROM: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
@@ -89,6 +90,9 @@ def _nginx_user() -> User:
 def ports(options: Options) -> None:
     """Whether every port can be had."""
     wanted = {"--http": options.http, "--https": options.https, "--nats-port": options.nats}
+    if options.balancing is not None:
+        wanted["--lb-port"] = options.balancing.port
+        _free(options.balancing.port + 1, "--lb-port", "127.0.0.1")
     given = {flag: port for flag, port in wanted.items() if port}
     for flag, port in given.items():
         twin = next((other for other, number in given.items() if number == port and other != flag), None)

@@ -36,6 +36,16 @@ class Home:
         return self.root / "nginx"
 
     @property
+    def balancer(self) -> Path:
+        """What HAProxy and its service share."""
+        return self.root / "haproxy"
+
+    @property
+    def floating(self) -> Path:
+        """What keepalived and its service share."""
+        return self.root / "vip"
+
+    @property
     def logs(self) -> Path:
         """What nginx logs."""
         return self.root / "logs"

@@ -13,6 +13,20 @@ PRIVILEGED: Final = 1024  # ports below it are for root, or for who has CAP_NET_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Balancing:
+    """What the operator asked for of load balancers.
+
+    `node` is this machine's Node. `interface` gets the addresses; without one, others lead them here. HAProxy has `port` and the next one.
+    """
+
+    pools: tuple[str, ...]
+    node: str
+    default: bool = False
+    interface: str | None = None
+    port: int = 14480
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What the operator asked for. Exactly one of `manifests` and `kubeconfig` is given.
 
@@ -32,6 +46,7 @@ class Options:
     addresses: tuple[str, ...] = ()
     vault: Path | None = None
     ssl_passthrough: bool = False
+    balancing: Balancing | None = None
     cluster: str = "local"
     verbose: bool = False
 
@@ -43,7 +58,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Whom nginx runs as, where we are root."""
+    """Whom a program that meets the world runs as, where we are root."""
 
     name: str
     uid: int
@@ -51,14 +66,24 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Balancers:
+    """The programs that balance; HAProxy runs as `user`. `keepalived` is None where nobody is to hold addresses."""
+
+    haproxy: str
+    user: User
+    keepalived: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Programs:
-    """Where the programs are. `setpriv` runs nginx as `user`; both are None where we are not root."""
+    """Where the programs are. `setpriv` runs nginx as `user`; both are None where we are not root. `balancers` are there if asked for."""
 
     nats_server: str
     nginx: str
     python: str
     setpriv: str | None = None
     user: User | None = None
+    balancers: Balancers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +110,7 @@ def watcher(options: Options, programs: Programs) -> Part:
     else:
         source = {"KUBECONFIG": str(options.kubeconfig), "LEASE_NAME": ""}  # nobody else writes to this bus
     command = (programs.python, "-m", "watcher")
-    return _service(options, WATCHER, command, f"follows {options.source}", source)
+    return service(options, WATCHER, command, f"follows {options.source}", source)
 
 
 def renderer(options: Options, programs: Programs) -> Part:
@@ -106,7 +131,7 @@ def renderer(options: Options, programs: Programs) -> Part:
         "SSL_PASSTHROUGH": str(options.ssl_passthrough),
     }
     says = f"gives nginx the Ingresses of class {options.ingress_class} ({options.controller})"
-    return _service(options, RENDERER, (programs.python, "-m", "nginx_config_renderer"), says, settings)
+    return service(options, RENDERER, (programs.python, "-m", "nginx_config_renderer"), says, settings)
 
 
 def nginx(options: Options, programs: Programs) -> Part:
@@ -119,7 +144,8 @@ def nginx(options: Options, programs: Programs) -> Part:
     return Part("nginx", (*_unprivileged(programs), *command), says)
 
 
-def _service(options: Options, role: str, command: tuple[str, ...], says: str, settings: Mapping[str, str]) -> Part:
+def service(options: Options, role: str, command: tuple[str, ...], says: str, settings: Mapping[str, str]) -> Part:
+    """One of our services, which reaches the bus by its own key."""
     probes = options.home.run / role
     common = {
         "CLUSTER": options.cluster,
@@ -137,8 +163,13 @@ def _service(options: Options, role: str, command: tuple[str, ...], says: str, s
 
 def _unprivileged(programs: Programs) -> tuple[str, ...]:
     """How nginx is started as its own user, with the one capability that it may need and no way to another."""
-    if programs.setpriv is None or programs.user is None:
+    return confined(programs, programs.user, "+net_bind_service")
+
+
+def confined(programs: Programs, user: User | None, *capabilities: str) -> tuple[str, ...]:
+    """How a program is started as `user`, with these capabilities and no way to others. As we are, where we are not root."""
+    if programs.setpriv is None or user is None:
         return ()
-    user = programs.user
     start = (programs.setpriv, f"--reuid={user.uid}", f"--regid={user.gid}", "--clear-groups", "--no-new-privs", "--pdeathsig=TERM")
-    return (*start, "--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service")
+    kept = ",".join(("-all", *capabilities))
+    return (*start, f"--inh-caps={kept}", f"--ambient-caps={kept}")

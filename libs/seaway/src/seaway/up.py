@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,8 +19,9 @@ from common.backoff import Backoff
 from common.process import RESTARTS, Child
 from common.runtime import probe
 from common.runtime.signals import asked_to_stop
-from seaway import ground
-from seaway.ground import CannotStart
+from seaway import balanced, balancers, ground
+from seaway.balanced import HAPROXY
+from seaway.ground import CannotStart, Say
 from seaway.parts import Options, Part, Programs, nats_server, nginx, renderer, watcher
 
 _SLOW: Final = 5.0  # seconds after which the operator is told what is waited for
@@ -27,10 +29,14 @@ _PAUSE: Final = 0.02
 _REQUESTS: Final = 3.0  # seconds for requests in progress to be answered at the end
 _SERVICES: Final = 4.5  # seconds for the services to end
 _BUS: Final = 2.0  # seconds for the bus to end; with the two above less than ten
+_MARKS: Final = {
+    "nats-server": ("[ERR]", "[FTL]", "[WRN]"),
+    HAPROXY: ("[ALERT]", "[WARNING]"),
+}  # of lines that an operator should see
 _CONNECT: Final = 1.0  # seconds
-_NGINX: Final = Backoff(first=0.05, most=0.5)  # clients find nobody at home meanwhile, and a start costs little
+_LAST_REQUESTS: Final = {"nginx": signal.SIGQUIT, HAPROXY: signal.SIGUSR1}  # what each is told, to end when it has answered
+_AT_ONCE: Final = Backoff(first=0.05, most=0.5)  # clients find nobody at home meanwhile, and a start costs little
 
-Say = Callable[[str], None]
 Check = Callable[[], Awaitable[str | None]]  # None for "there", or what is missing
 
 
@@ -38,8 +44,12 @@ async def up(options: Options, say: Say, warn: Say) -> None:
     """Runs a Seaway until SIGINT or SIGTERM. Raises CannotStart."""
     with ground.held(options.home, options.vault):
         programs = ground.programs()
+        if options.balancing is not None:
+            programs = replace(programs, balancers=balancers.find(options.balancing))
         ground.ports(options)
         ground.directories(options, programs.user)
+        if programs.balancers is not None:
+            balancers.directories(options, programs.balancers)
         ground.bus_configuration(options)
         try:
             async with asyncio.TaskGroup() as group:
@@ -92,19 +102,43 @@ class Seaway:
         await self._there(source, self._probe(source, "livez"))
         await self._there(tables, partial(_exists, home.edge / "nginx.conf"))
         run = home.edge / "run"
-        self._launch(edge, prepare=partial(_clear, run), restarts=_NGINX)
+        self._launch(edge, prepare=partial(_clear, run), restarts=_AT_ONCE)
         await self._there(edge, partial(_exists, run / "admin.sock"))
-        for part in (source, tables):
+        for part in (source, tables, *await self._balance()):
             await self._missing(part, self._probe(part, "readyz"))
         self._complete = True
 
+    async def _balance(self) -> tuple[Part, ...]:
+        """Starts what balances, if it is asked for, once the cluster has the pools; the services among it."""
+        options, programs = self._options, self._programs
+        balancing, found = options.balancing, programs.balancers
+        if balancing is None or found is None or options.kubeconfig is None:
+            return ()
+        service = balanced.haproxy_lb(options, balancing, programs, found)
+        asked = balancers.Ask(options.kubeconfig, balancing)
+        await self._missing(service, asked.missing)
+        self._launch(service)
+        await self._there(service, partial(_exists, balanced.configuration(options)))
+        run = options.home.balancer / "run"
+        proxy = balanced.haproxy(options, balancing, programs, found)
+        self._launch(proxy, prepare=partial(_clear, run), restarts=_AT_ONCE)
+        await self._there(proxy, partial(_exists, run / "admin.sock"))
+        if balancing.interface is None:
+            return (service,)
+        holder = balanced.keepalived_vip(options, balancing, programs, found, asked.node)
+        self._launch(holder)
+        await self._there(holder, self._probe(holder, "livez"))
+        return service, holder
+
     async def stop(self) -> None:
-        """Ends every part: nginx after its requests, then the services together, then the bus."""
+        """Ends every part: nginx and HAProxy after their requests, then the services together, then the bus."""
         children = dict(self._children)
-        edge, bus = children.pop("nginx", None), children.pop("nats-server", None)
-        if edge is not None:
-            await edge.stop(_REQUESTS, signal.SIGQUIT)
+        edges = [(children.pop(name), number) for name, number in _LAST_REQUESTS.items() if name in children]
+        bus = children.pop("nats-server", None)
+        await asyncio.gather(*(edge.stop(_REQUESTS, number) for edge, number in edges))
         await asyncio.gather(*(child.stop(_SERVICES) for child in children.values()))
+        if self._options.balancing is not None:
+            await balancers.leave_nothing(self._options.balancing, self._warn)
         if bus is not None:
             await bus.stop(_BUS)
 
@@ -148,7 +182,7 @@ class Seaway:
         return partial(asyncio.to_thread, _ask, self._options.home.run / part.name, question)
 
     def _heard(self, name: str, line: str) -> None:
-        if self._options.verbose or name != "nats-server" or any(mark in line for mark in ("[ERR]", "[FTL]", "[WRN]")):
+        if self._options.verbose or name not in _MARKS or any(mark in line for mark in _MARKS[name]):
             self._warn(f"{name} | {line}")
 
     def _ended(self, child: Child) -> None:

@@ -3,9 +3,7 @@
 import asyncio
 from typing import Final
 
-from common.bus.facts import FactPublisher
 from common.runtime.app import App, Stage, run
-from common.runtime.reports import Reports
 from haproxy_lb.apply import Applier
 from haproxy_lb.cluster import SERVICE, join
 from haproxy_lb.configure import Configuration
@@ -39,14 +37,11 @@ async def compose(app: App[Settings]) -> None:
     app.health.also_expose(Scrape(counts, lambda: applier.slots, settings.metric_endpoints).text)
 
     bus = await app.bus()
-    facts = FactPublisher(bus)
-    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
-    app.spawn("facts", facts.run())
+    reports = app.reports(bus)
     intake = Intake(knowledge, applier, reports)
     office = await join(app, bus, knowledge, intake, reports)
     app.spawn("follow", intake.follow(bus, settings.cluster, (settings.pools, settings.reservations)))
     app.spawn("tell", Teller(knowledge, office, applier, intake, reports).run())
-    app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 
 def data_path(settings: Settings) -> Applier:

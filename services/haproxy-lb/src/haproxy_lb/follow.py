@@ -7,22 +7,15 @@ lost, and is filled again by and by, never takes a Service away. When a marker d
 import asyncio
 from typing import Protocol
 
-import structlog
-
 from common.bus.follower import Follower, Update
 from common.bus.protocol import Bus
 from common.bus.streams import STATE
-from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
-from common.contracts.subjects import state_filter, state_subject, sync_subject
-from common.replica import Comparison
+from common.runtime.following import Agreement, replica_filters
 from common.runtime.reports import Reports
 from common.snapshot import Replaced
-from haproxy_lb import metrics
 from haproxy_lb.knowledge import FOLLOWED, Knowledge, News
 from haproxy_lb.model import Wanted
-
-log = structlog.get_logger(__name__)
 
 
 class DataPath(Protocol):
@@ -39,9 +32,7 @@ class DataPath(Protocol):
 
 def follower(bus: Bus, cluster: str, configmaps: tuple[ObjectRef, ...]) -> Follower:
     """All that a balancer reads. Of ConfigMaps those that the settings name: others may be many and large."""
-    filters = [subject for resource in FOLLOWED for subject in (state_filter(cluster, resource), sync_subject(cluster, resource))]
-    filters += [*(state_subject(cluster, ref) for ref in sorted({*configmaps})), sync_subject(cluster, ConfigMap.resource)]
-    return Follower(bus, STATE.name, filters, name="haproxy-lb")
+    return Follower(bus, STATE.name, replica_filters(cluster, FOLLOWED, configmaps), name="haproxy-lb")
 
 
 class Intake:
@@ -54,7 +45,7 @@ class Intake:
         self.problems = asyncio.Event()
         self._knowledge = knowledge
         self._path = path
-        self._reports = reports
+        self._agreement = Agreement(reports)
         self._complete = False
 
     async def follow(self, bus: Bus, cluster: str, configmaps: tuple[ObjectRef, ...]) -> None:
@@ -64,7 +55,7 @@ class Intake:
                 async for update in updates:
                     news = self._read(update)
                     self._hand_on(news)
-                    if not all(comparison.equal for comparison in news.comparisons):
+                    if not self._agreement.holds(news.comparisons):
                         break
 
     def _read(self, update: Update) -> News:
@@ -82,20 +73,3 @@ class Intake:
             self.services.set()
         if news.problems or first:
             self.problems.set()
-        for comparison in news.comparisons:
-            if not comparison.equal:
-                metrics.DRIFT.inc()
-                log.error(
-                    "replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count
-                )
-            self._reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
-
-
-def _drift(comparison: Comparison) -> str | None:
-    if comparison.equal:
-        return None
-    there = comparison.marker.count
-    return (
-        f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; "
-        "it is being taken anew, and if this lasts, somebody but the watcher writes on the bus"
-    )

@@ -2,7 +2,6 @@
 
 from prometheus_client import Counter, Gauge
 
-DRIFT = Counter("seaway_lb_replica_drift_total", "Times that the replica differed from the watcher's, and was taken anew.")
 REJECTED = Gauge("seaway_lb_rejected_objects", "Problems of objects, by which they, or parts of them, are not in force.")
 TABLE = Gauge("seaway_lb_table_size", "Entries of what is wanted.", ["kind"])
 POOL_SIZE = Gauge("seaway_lb_pool_addresses", "Addresses of a pool.", ["pool", "family"])

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
-from common.kube.election import Terms, lasting
+from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 from haproxy_lb.derive.classes import Class
 from haproxy_lb.frame import Frame, Peer
@@ -112,6 +112,11 @@ class Settings(ServiceSettings):
             peer_address=self.peer_address,
             peers=tuple(sorted(others, key=lambda one: one.name)),
         )
+
+    @property
+    def lease(self) -> ObjectRef | None:
+        """The Lease by which one balancer gives addresses, if there may be several."""
+        return ObjectRef(LEASES, self.lease_namespace, self.lease_name) if self.lease_name else None
 
     @property
     def lease_terms(self) -> Terms:

@@ -2,9 +2,7 @@
 
 import asyncio
 
-from common.bus.facts import FactPublisher
 from common.runtime.app import App, Fatal, Stage, run
-from common.runtime.reports import Reports
 from keepalived_vip.edges import Edges, parse_edge
 from keepalived_vip.follow import Intake, kept
 from keepalived_vip.keepalived import Keepalived
@@ -48,18 +46,15 @@ async def compose(app: App[Settings]) -> None:
         app.at_stop(Stage.DRAIN, "keepalived", keepalived.stop)
 
     bus = await app.bus()
-    facts = FactPublisher(bus)
-    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
+    reports = app.reports(bus)
     speaker = Speaker(bus, known, settings.cluster, settings.instance, settings.node)
     waiting = (news, speaker.plan_news)
     intake = Intake(known, settings.scope, reports, kept=plan_file, instance=settings.instance, news=waiting)
-    app.spawn("facts", facts.run())
     app.spawn("state", intake.follow_state(bus))
     app.spawn("wishes", intake.follow_wishes(bus))
     app.spawn("propose", speaker.propose())
     app.spawn("report", speaker.report(lambda: station.report, station.changed))
     app.spawn("tell", Teller(settings, known, station, keeper, reports).run())
-    app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 
 def main() -> None:

@@ -12,12 +12,12 @@ import structlog
 from common.bus.follower import Follower
 from common.bus.protocol import Bus
 from common.bus.streams import STATE, WANTED
-from common.contracts.objects import ConfigMap
 from common.contracts.subjects import WANTED as WANTED_ROOT
-from common.contracts.subjects import encode, state_filter, state_subject, sync_subject
+from common.contracts.subjects import encode
 from common.contracts.vips import VipError, VipPlan
 from common.process import atomic_write
 from common.replica import Comparison
+from common.runtime.following import Agreement, replica_filters
 from common.runtime.reports import Reports
 from common.snapshot import Replaced
 from keepalived_vip.known import FOLLOWED, Known, Scope
@@ -39,14 +39,11 @@ class Intake:
         self._scope = scope
         self._kept = kept
         self._instance = instance
-        self._reports = reports
+        self._agreement = Agreement(reports)
 
     async def follow_state(self, bus: Bus) -> None:
         """Takes the replica, until cancelled; anew where it does not agree with the watcher's."""
-        cluster = self._scope.cluster
-        filters = [subject for one in FOLLOWED for subject in (state_filter(cluster, one), sync_subject(cluster, one))]
-        filters += [state_subject(cluster, ref) for ref in sorted({self._scope.statics, self._scope.pools})]
-        filters.append(sync_subject(cluster, ConfigMap.resource))
+        filters = replica_filters(self._scope.cluster, FOLLOWED, (self._scope.statics, self._scope.pools))
         while True:
             async with Follower(bus, STATE.name, filters, name=f"{_NAME}-state") as updates:
                 async for update in updates:
@@ -56,7 +53,7 @@ class Intake:
                     else:
                         compared = self._known.take_state(update.messages, updates.created)
                     self._wake()
-                    if not all(map(self._equal, compared)):
+                    if not self._agreement.holds(compared):
                         break
 
     async def follow_wishes(self, bus: Bus) -> None:
@@ -73,14 +70,6 @@ class Intake:
     def _wake(self) -> None:
         for news in self._news:
             news.set()
-
-    def _equal(self, comparison: Comparison) -> bool:
-        fault = None
-        if not comparison.equal:
-            log.error("replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count)
-            fault = f"our replica of {comparison.resource} differs from the watcher's; it is being taken anew"
-        self._reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", fault)
-        return comparison.equal
 
 
 def keep(path: Path, agreed: Agreed, instance: str) -> None:

@@ -9,6 +9,7 @@ appears in no line. Why it is as it is:
   any address is an error on which keepalived ends.
 - The hop limit is 255 when sent and demanded when received, which no router lets through (RFC 9568 §5.1.1.3). For IPv6 it must be said:
   keepalived 2.2.7 sends 64 by unicast.
+- Who is alone says nothing of unicast, which keepalived would refuse without a peer, and speaks by multicast to nobody.
 - Announcements are repeated soon and sent again when a lower master was heard, which is how the network learns of the end of a partition.
 - The priority is that of the ordinary scheduler. Under a real-time one the kernel kills keepalived 2.2.7 when a reload takes it more than
   10 ms, whatever `vrrp_rlimit_rttime` says.
@@ -85,13 +86,14 @@ def _instance(instance: Instance, style: Style) -> Iterator[str]:
     yield f"    priority {instance.priority}"
     yield f"    advert_int {style.advert_interval:g}"
     yield "    nopreempt" if style.preempt_delay is None else f"    preempt_delay {style.preempt_delay}"
-    yield "    unicast_ttl 255"
-    yield f"    unicast_src_ip {instance.source}"
-    yield "    unicast_fault_no_peer" if instance.peers else "    # alone: nobody is told, nobody is heard"
-    yield "    unicast_peer {"
-    for peer in instance.peers:
-        yield f"        {peer.address} min_ttl 255 max_ttl 255"
-    yield "    }"
+    if instance.peers:
+        yield "    unicast_ttl 255"
+        yield f"    unicast_src_ip {instance.source}"
+        yield "    unicast_fault_no_peer"
+        yield "    unicast_peer {"
+        for peer in instance.peers:
+            yield f"        {peer.address} min_ttl 255 max_ttl 255"
+        yield "    }"
     yield "    track_file {"
     yield "        edge"
     yield "    }"

@@ -3,9 +3,7 @@
 import datetime as dt
 import resource
 
-from common.bus.facts import FactPublisher
-from common.runtime.app import App, Fatal, Stage, run
-from common.runtime.reports import Reports
+from common.runtime.app import App, Fatal, run
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.cluster import secrets_of
@@ -53,9 +51,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("apply", applier.run())
 
     bus = await app.bus()
-    facts = FactPublisher(bus)
-    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
-    app.spawn("facts", facts.run())
+    reports = app.reports(bus)
     files = StreamFiles(settings.stream_files, lambda: wanted.entering.files)
     app.spawn("streams", files.run())
     intake = Intake(wanted, applier, files, reports)
@@ -63,13 +59,13 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("follow", intake.follow(bus, settings.cluster, settings.configmaps))
     app.spawn("configure", intake.configure(configurator))
     app.spawn("listen", intake.listen(configurator))
+    app.spawn("secure", intake.secure(configurator))
     app.spawn("keyring", keyring.run())
     app.spawn("names", Names(DNS(), intake).run())
     app.spawn("emergencies", Emergencies(lambda: wanted.standings, intake, admin, reports).run())
     questions = Questions(wanted, applier, settings.inquiry_socket, settings.instance)
     app.spawn("questions", questions.run(bus, settings.cluster, SERVICE))
     app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
-    app.at_stop(Stage.FLUSH, "facts", facts.flush)
 
 
 def main() -> None:

@@ -5,12 +5,11 @@ from typing import Final
 
 from common.contracts.objects import Pod, Secret
 from common.contracts.refs import ObjectRef
-from common.kube.errors import KubeError, Misconfigured, NotFound
-from common.kube.events import Recorder
-from common.kube.lease import LEASES, Candidate, LeaseLost, unique_identity
+from common.kube.errors import KubeError, NotFound
 from common.kube.session import KubeSession, Scope
 from common.kube.status import Writer
-from common.runtime.app import App, Fatal, Stage
+from common.runtime.app import App
+from common.runtime.cluster import hold, recorder_of, session_of
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.secrets import Data, FolderSecrets, SecretError, SecretSource, data_of
 from nginx_config_renderer.settings import Settings
@@ -19,7 +18,6 @@ from nginx_config_renderer.voice import Addresses, Voice
 from nginx_config_renderer.wanted import Wanted
 
 SERVICE: Final = "nginx-config-renderer"
-_LAST_EVENTS: Final = 1.0  # seconds
 
 
 async def secrets_of(app: App[Settings], wanted: Wanted, intake: Intake) -> SecretSource:
@@ -32,29 +30,10 @@ async def secrets_of(app: App[Settings], wanted: Wanted, intake: Intake) -> Secr
 async def _join(app: App[Settings], wanted: Wanted, intake: Intake) -> "ClusterSecrets":
     """Wires what needs the cluster that the settings name; returns its Secrets. Raises Fatal if they name none."""
     settings = app.settings
-    kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
-    try:
-        session = await app.enter(KubeSession.auto(kubeconfig, agent=f"seaway-{SERVICE}"))
-    except Misconfigured as error:
-        raise Fatal(str(error)) from error
-    recorder = Recorder(session, SERVICE, settings.instance)
-    voice = Voice(wanted, intake, recorder, Writer(session, SERVICE), _addresses(session, settings, wanted))
-    app.spawn("events", recorder.run())
-    app.at_stop(Stage.FLUSH, "events", lambda: recorder.drain(within=_LAST_EVENTS))
-    app.spawn("voice", _lead(session, settings, voice))
+    session = await session_of(app, settings.kubeconfig)
+    voice = Voice(wanted, intake, recorder_of(app, session), Writer(session, SERVICE), _addresses(session, settings, wanted))
+    app.spawn("voice", hold(session, settings.lease, settings.lease_terms, voice.speak))
     return ClusterSecrets(session)
-
-
-async def _lead(session: KubeSession, settings: Settings, voice: Voice) -> None:
-    """Speaks while we lead; stands by again when we do not any more, since serving goes on."""
-    if not settings.lease_name:
-        return await voice.speak()
-    while True:
-        lease = ObjectRef(LEASES, settings.lease_namespace, settings.lease_name)
-        try:
-            await Candidate(session, lease, unique_identity(), settings.lease_terms).lead(voice.speak)
-        except LeaseLost:
-            continue
 
 
 def _addresses(session: KubeSession, settings: Settings, wanted: Wanted) -> Addresses:

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from nginx_config_renderer.contract import fingerprint
-from nginx_config_renderer.locations import LOCATIONS, retry_words
+from nginx_config_renderer.locations import LOCATIONS, SecureLocation, retry_words
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Special
 from nginx_config_renderer.render import policy_entry
@@ -32,11 +32,13 @@ _THEIRS: Final = ImmutableSandboxedEnvironment(**_MANNER)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version.
+    """The machine: paths are absolute, and nginx writes only below `run`; sizes are in MiB. `nginx` is its version;
+    `quic` says whether it was built with HTTP/3.
 
     An empty `modules` means that nginx finds them by itself. `passes`: connections to HTTPS are looked at before they are opened, and some
     are passed on. `listeners` are the operator's ports, `streams` the directory with their endpoints; for either nginx needs
-    `stream_modules`. `logs` is the directory of the logs; without one they go to nginx's own output.
+    `stream_modules`. `logs` is the directory of the logs; without one they go to nginx's own output. `secured` are the locations
+    for backends that must prove who they are, `authorities` the directory of those who vouch for them, in files named by their hash.
     """
 
     http_port: int
@@ -54,11 +56,19 @@ class Edge:
     table_size: int
     ipv6: bool
     nginx: tuple[int, ...] = ()
+    quic: bool = False
     passes: bool = False
     listeners: tuple[Listener, ...] = ()
     streams: str = ""
     logs: str = ""
     stream_modules: tuple[str, ...] = ()
+    secured: tuple[SecureLocation, ...] = ()
+    authorities: str = ""
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools of connections that those have, each once."""
+        return sorted({one.pool for one in self.secured})
 
     @property
     def carries(self) -> bool:

@@ -9,19 +9,14 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import structlog
-
 from common.bus.follower import Follower, Update
 from common.bus.protocol import Bus
 from common.bus.streams import STATE
-from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
-from common.contracts.subjects import state_filter, state_subject, sync_subject
-from common.replica import Comparison
+from common.runtime.following import Agreement, replica_filters
 from common.runtime.reports import Reports
 from common.snapshot import Replaced
-from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.derive.certificates import Need
@@ -35,20 +30,17 @@ from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
 
 _TRY_PORTS: Final = 10.0  # seconds between two looks at a port that another program has
 
-log = structlog.get_logger(__name__)
-
 
 def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Follower:
     """All that the renderer reads. Of ConfigMaps those that the settings name: others may be many and large."""
-    filters = [subject for resource in FOLLOWED for subject in (state_filter(cluster, resource), sync_subject(cluster, resource))]
-    filters += [*(state_subject(cluster, ref) for ref in sorted({*configmaps})), sync_subject(cluster, ConfigMap.resource)]
-    return Follower(bus, STATE.name, filters, name="nginx-config-renderer")
+    return Follower(bus, STATE.name, replica_filters(cluster, FOLLOWED, configmaps), name="nginx-config-renderer")
 
 
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
     `named` when other names are, `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open,
-    `problems` when there are other problems, `news` when Ingresses or their problems are different.
+    `secured` when other backends must prove who they are, `problems` when there are other problems, `news` when Ingresses or their
+    problems are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
@@ -57,10 +49,12 @@ class Intake:
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
         self.options = asyncio.Event()
+        self.secured = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
         self._files = files
         self._reports = reports
+        self._agreement = Agreement(reports)
         self._options_known = False
         self._streams_known = False
         self.listeners = asyncio.Event()
@@ -118,6 +112,23 @@ class Intake:
             if self._wanted.entering.refuse(refused):
                 self.problems.set()
 
+    async def secure(self, configurator: Configurator) -> None:
+        """Makes nginx able to hold backends to what they must prove, until cancelled. What it cannot do is tried again."""
+        self._hand_on(self._wanted.install(configurator.secured))
+        trouble: str | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TRY_PORTS if trouble else None):
+                    await self.secured.wait()
+            self.secured.clear()
+            if self._wanted.awaited:
+                continue
+            keep = bool(self._wanted.unread)  # what nobody has read yet may need what nginx has
+            trouble = await configurator.secure(self._wanted.secured, self._wanted.authorities, keep=keep)
+            self._reports.alert("AuthoritiesRefused", "critical", trouble)
+            if trouble is None:
+                self._hand_on(self._wanted.install(configurator.secured))
+
     async def follow(self, bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> None:
         """Takes what the bus has, until cancelled."""
         while True:
@@ -131,7 +142,7 @@ class Intake:
                         self._applier.hold()
                     else:
                         self._applier.release()
-                    if not all(comparison.equal for comparison in news.comparisons):
+                    if not self._agreement.holds(news.comparisons):
                         break
 
     def _read(self, update: Update) -> News:
@@ -145,8 +156,10 @@ class Intake:
             self._files.hold()
             return
         if not self._streams_known or news.streams.listeners:
-            self._streams_known = True
             self.listeners.set()
+        if not self._streams_known:
+            self._streams_known = True
+            self.secured.set()
         self._files.release()
 
     def _hand_on(self, news: News) -> None:
@@ -156,6 +169,8 @@ class Intake:
         self._files.want(news.streams.files)
         if news.needs:
             self.needed.set()
+        if news.secured:
+            self.secured.set()
         if news.names:
             self.named.set()
         if news.options or (self._wanted.options_known and not self._options_known):
@@ -163,20 +178,3 @@ class Intake:
             self.options.set()
         if news.problems:
             self.problems.set()
-        for comparison in news.comparisons:
-            if not comparison.equal:
-                metrics.DRIFT.inc()
-                log.error(
-                    "replica.drifted", resource=str(comparison.resource), held=comparison.count, marked=comparison.marker.count
-                )
-            self._reports.alert(f"ReplicaDrift-{comparison.resource}", "critical", _drift(comparison))
-
-
-def _drift(comparison: Comparison) -> str | None:
-    if comparison.equal:
-        return None
-    there = comparison.marker.count
-    return (
-        f"our replica of {comparison.resource} holds {comparison.count} objects and differs from the watcher's {there}; "
-        "it is being taken anew, and if this lasts, somebody but the watcher writes on the bus"
-    )

@@ -19,6 +19,7 @@ from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.default_certificate import ensure_certificate
+from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.program import copy_program
 from nginx_config_renderer.streams import Listener
@@ -27,6 +28,7 @@ from nginx_config_renderer.trial import BadConfigurationError, Ground, find_grou
 _DEADLINE: Final = 30.0
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
+_ROTATES: Final = (1, 23, 2)  # the first nginx that makes keys of tickets by itself, and changes them
 _MEND: Final = "install the Debian packages libnginx-mod-stream and libnginx-mod-stream-js"
 
 log = structlog.get_logger(__name__)
@@ -42,6 +44,7 @@ class Configuration:
         self._fingerprint = ""
         self._cause = "configuration"
         self._changed = asyncio.Event()
+        self._in_force = asyncio.Event()
 
     @classmethod
     async def of(cls, edge: Edge, program: str, ground: Ground | None = None) -> "Configuration":
@@ -49,7 +52,8 @@ class Configuration:
         version, or cannot pass connections on where it must.
         """
         ensure_certificate(Path(edge.certificate), Path(edge.certificate_key), Path(edge.run))
-        made = cls(replace(edge, nginx=await version(program)), program, ground or await find_ground())
+        number, quic = await version(program)
+        made = cls(replace(edge, nginx=number, quic=quic), program, ground or await find_ground())
         if edge.passes and made.unable:
             raise BadConfigurationError(made.unable)
         return made
@@ -60,16 +64,44 @@ class Configuration:
         return self._edge.listeners
 
     @property
+    def has_http3(self) -> bool:
+        """Whether this nginx can speak HTTP/3."""
+        return self._edge.quic
+
+    @property
     def unable(self) -> str | None:
         """Why this nginx can have none, in a sentence."""
         missing = [module for module in self._edge.stream_modules if not Path(module).exists()]
         return f"nginx's stream modules are missing ({', '.join(missing)}); {_MEND}" if missing else None
 
-    async def install(self, options: Options, cause: str = "configuration", listeners: tuple[Listener, ...] | None = None) -> None:
-        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. The listeners stay as they are
-        unless others are given.
+    @property
+    def secured(self) -> tuple[SecureLocation, ...]:
+        """The locations in it for backends that must prove who they are."""
+        return self._edge.secured
+
+    async def in_force(self) -> None:
+        """Comes back when nginx has it."""
+        await self._in_force.wait()
+
+    async def install(
+        self,
+        options: Options,
+        cause: str = "configuration",
+        *,
+        listeners: tuple[Listener, ...] | None = None,
+        secured: tuple[SecureLocation, ...] | None = None,
+    ) -> None:
+        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. Listeners and locations stay as
+        they are unless others are given.
         """
-        edge = self._edge if listeners is None else replace(self._edge, listeners=listeners)
+        if options.ssl_session_tickets and self._edge.nginx < _ROTATES:
+            number = ".".join(map(str, self._edge.nginx))
+            raise BadConfigurationError(f"nginx {number} does not change the keys of tickets; leave ssl-session-tickets off")
+        edge = replace(
+            self._edge,
+            listeners=self._edge.listeners if listeners is None else listeners,
+            secured=self._edge.secured if secured is None else secured,
+        )
         text = await text_of(edge, options, self._ground)
         target = Path(edge.state) / "nginx.conf"
         if not target.is_file() or target.read_text() != text:
@@ -79,6 +111,7 @@ class Configuration:
             log.info("configuration.written", path=str(target), cause=cause)
         self._edge = edge
         self._fingerprint, self._cause = fingerprint_of(text), cause
+        self._in_force.clear()
         self._changed.set()
 
     async def keep(self, admin: Admin) -> None:
@@ -91,6 +124,9 @@ class Configuration:
                 status = await admin.status()
                 if status.fingerprint != wanted and (status.fingerprint, wanted) != refused:
                     refused = None if await self._reload(admin, wanted) else (status.fingerprint, wanted)
+                    self._changed.set()  # to look once more
+                elif status.fingerprint == wanted == self._fingerprint:
+                    self._in_force.set()
             except AdminError:
                 pass  # nginx is away; the tables' keeper says so
             with contextlib.suppress(TimeoutError):
@@ -106,13 +142,13 @@ class Configuration:
         return taken
 
 
-async def version(program: str) -> tuple[int, ...]:
-    """The version of nginx. Raises BadConfigurationError if it does not say one."""
-    outcome = await validate([program, "-v"], timeout=_DEADLINE)
+async def version(program: str) -> tuple[tuple[int, ...], bool]:
+    """The version of nginx, and whether it speaks HTTP/3. Raises BadConfigurationError if it does not say one."""
+    outcome = await validate([program, "-V"], timeout=_DEADLINE)
     found = re.search(r"nginx/(\d+(?:\.\d+)*)", outcome.output)
     if found is None:
-        raise BadConfigurationError(f"{program} -v says no version: {outcome.output.strip()[:200]}")
-    return tuple(int(number) for number in found[1].split("."))
+        raise BadConfigurationError(f"{program} -V says no version: {outcome.output.strip()[:200]}")
+    return tuple(int(number) for number in found[1].split(".")), "--with-http_v3_module" in outcome.output
 
 
 async def _taken(admin: Admin, fingerprint: str) -> bool:

@@ -50,6 +50,8 @@ class Options:
     hsts_include_subdomains: bool = True
     hsts_preload: bool = False
     use_http2: bool = True
+    use_http3: bool = True
+    ssl_session_tickets: bool = False
     use_proxy_protocol: bool = False
     use_forwarded_headers: bool = False
     compute_full_forwarded_for: bool = False
@@ -80,6 +82,11 @@ class Options:
     def real_ip(self) -> bool:
         """Whether the client's address is taken from somebody who speaks for it."""
         return self.use_proxy_protocol or self.use_forwarded_headers
+
+    @property
+    def http3(self) -> bool:
+        """Whether HTTP/3 can be spoken: QUIC carries no PROXY protocol, and its TLS is 1.3 (RFC 9001 §4.2)."""
+        return self.use_http3 and not self.use_proxy_protocol and "TLSv1.3" in self.ssl_protocols
 
     @property
     def log_escape(self) -> access_log.Escape:
@@ -237,7 +244,21 @@ TABLE: Final = (
         "hsts-include-subdomains", "hsts_include_subdomains", values.boolean, "true", "Whether that is said of all hosts below."
     ),
     _option("hsts-preload", "hsts_preload", values.boolean, "false", "Whether browsers may have it built in."),
+    _option(
+        "ssl-session-tickets",
+        "ssl_session_tickets",
+        values.boolean,
+        "false",
+        "Whether sessions are also resumed by tickets, whose keys change with every `ssl-session-timeout`. Needs nginx 1.23.2.",
+    ),
     _option("use-http2", "use_http2", values.boolean, "true", "Whether clients may speak HTTP/2."),
+    _option(
+        "use-http3",
+        "use_http3",
+        values.boolean,
+        "true",
+        "Whether clients may speak HTTP/3, where nginx can, `use-proxy-protocol` is off and TLS 1.3 on. They are told by `Alt-Svc`.",
+    ),
     _option(
         "use-proxy-protocol", "use_proxy_protocol", values.boolean, "false", "Whether connections begin with the PROXY protocol."
     ),

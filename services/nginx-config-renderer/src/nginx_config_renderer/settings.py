@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from common.contracts.objects import ConfigMap, Service
 from common.contracts.refs import ObjectRef, Resource
-from common.kube.election import Terms, lasting
+from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.derive.classes import Class
@@ -163,6 +163,11 @@ class Settings(ServiceSettings):
         return Rotation(self.log_rotate_size * mib, self.log_rotate_hours * 3600, self.log_keep, self.log_budget * mib)
 
     @property
+    def lease(self) -> ObjectRef | None:
+        """The Lease by which one of several edges speaks, if there may be several."""
+        return ObjectRef(LEASES, self.lease_namespace, self.lease_name) if self.lease_name else None
+
+    @property
     def lease_terms(self) -> Terms:
         """How long the lease lasts, and what follows from that."""
         return lasting(self.lease_duration)
@@ -263,6 +268,7 @@ class Settings(ServiceSettings):
             passes=self.ssl_passthrough,
             logs=str(self.log_directory.absolute()) if self.log_directory is not None else "",
             streams=str(self.stream_files),
+            authorities=str(self.state / "authorities"),
             stream_modules=tuple(str(self.modules / module) for module in STREAM_MODULES),
         )
 

@@ -1,8 +1,6 @@
 """The watcher: keeps a provably complete replica of Kubernetes objects on the bus. This module wires it and decides nothing."""
 
-from common.bus.facts import FactPublisher
 from common.runtime.app import App, Stage, run
-from common.runtime.reports import Reports
 from watcher.folder import folder
 from watcher.leading import lead
 from watcher.office import Office
@@ -15,10 +13,7 @@ async def compose(app: App[Settings]) -> None:
     """Wires the service."""
     settings = app.settings
     bus = await app.bus()
-    facts = FactPublisher(bus)
-    app.spawn("facts", facts.run())
-    app.at_stop(Stage.FLUSH, "facts", facts.flush)
-    reports = Reports(facts, service=SERVICE, cluster=settings.cluster, instance=settings.instance)
+    reports = app.reports(bus)
     if settings.manifests is not None:
         office = Office(bus, settings, folder(settings), reports)
         app.health.ready_when("replica", lambda: office.trouble)

@@ -15,11 +15,11 @@ from common.backoff import Backoff
 from common.bus.protocol import Bus
 from common.bus.publisher import Fenced
 from common.contracts.objects import Projection
-from common.contracts.refs import ObjectRef
-from common.kube.errors import KubeError, Misconfigured, UnknownResource
-from common.kube.lease import LEASES, Candidate, LeaseLost, unique_identity
+from common.kube.errors import KubeError, UnknownResource
+from common.kube.lease import Candidate, LeaseLost, unique_identity
 from common.kube.session import KubeSession
 from common.runtime.app import App, Fatal, Stage
+from common.runtime.cluster import session_of
 from common.runtime.reports import Reports
 from watcher.cluster import cluster, models
 from watcher.office import Office
@@ -33,19 +33,15 @@ log = structlog.get_logger(__name__)
 async def lead(app: App[Settings], bus: Bus, reports: Reports) -> None:
     """Wires a watcher of an API server. Raises Fatal if no cluster is named, or if it has not what is to be followed."""
     settings = app.settings
-    try:
-        kubeconfig = str(settings.kubeconfig) if settings.kubeconfig else None
-        session = await app.enter(KubeSession.auto(kubeconfig, agent="seaway-watcher"))
-    except Misconfigured as error:
-        raise Fatal(str(error)) from error
+    session = await session_of(app, settings.kubeconfig)
     followed = await _followed(session, settings.resources)
     office = Office(bus, settings, cluster(session, followed), reports)
     app.at_stop(Stage.DRAIN, "replica", office.flush)
-    if not settings.lease_name:
+    lease = settings.lease
+    if lease is None:
         app.health.ready_when("replica", lambda: office.trouble)
         app.spawn("office", _end_if_fenced(office, 0))
         return
-    lease = ObjectRef(LEASES, settings.lease_namespace, settings.lease_name)
     candidate = Candidate(session, lease, unique_identity(), settings.lease_terms)
     app.health.ready_when("replica", lambda: office.trouble if candidate.leading else candidate.last_error)
     app.spawn("office", _stand(candidate, office))

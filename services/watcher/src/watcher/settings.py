@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from common.contracts.objects import MODELS
-from common.kube.election import Terms, lasting
+from common.contracts.refs import ObjectRef
+from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 
 
@@ -29,6 +30,11 @@ class Settings(ServiceSettings):
         "seaway-watcher", description="Name of that Lease; empty where this is the only watcher of the bus, so that none is needed."
     )
     lease_duration: int = Field(15, ge=3, description="Seconds after which a leader that is silent has lost its office.")
+
+    @property
+    def lease(self) -> ObjectRef | None:
+        """The Lease by which one of several watchers leads, if there may be several."""
+        return ObjectRef(LEASES, self.lease_namespace, self.lease_name) if self.lease_name else None
 
     @property
     def lease_terms(self) -> Terms:

@@ -1,64 +1,20 @@
-"""Where the cluster is, and who we are to it.
-
-Credentials are read again every minute, since tokens rotate on disk and plugins hand out short-lived ones, and at once when the server
-refuses them.
-"""
+"""Where the cluster is: the pod's own service account, or kubeconfig files."""
 
 import os
-import ssl
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from common.kube.access import FRESH, Access, Credentials
 from common.kube.errors import Misconfigured
 
 HOME: Final = "~/.kube/config"
 VARIABLE: Final = "KUBECONFIG"
-FRESH: Final = 60.0  # seconds after which credentials are read again
-DEADLINE: Final = 60.0  # seconds for reading them; a plugin may ask a person's identity provider
 
 # What every pod has (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
 SERVICE_HOST: Final = "KUBERNETES_SERVICE_HOST"
 SERVICE_PORT: Final = "KUBERNETES_SERVICE_PORT"
 _ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How to reach an API server and what to show it. Its text says nothing of the secret."""
-
-    host: str
-    authorization: str
-    ca_file: str | None
-    cert_file: str | None
-    key_file: str | None
-    verify: bool
-    server_name: str | None
-    proxy: str | None
-
-    def __repr__(self) -> str:
-        return f"Access(host={self.host!r})"
-
-    def trust(self, context: ssl.SSLContext) -> None:
-        """Loads our certificates into `context`; done again, new connections use the new ones."""
-        if self.ca_file is not None:
-            context.load_verify_locations(cafile=self.ca_file)
-        if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
-        # Cluster authorities often lack the extensions that Python 3.13 began to demand; Go and kubectl do not ask for them.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        if not self.verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-
-
-class Credentials(Protocol):
-    """A source of access."""
-
-    async def access(self, *, renew: bool = False) -> Access:
-        """Access as it is now. `renew` reads everything again: what we had was refused. Raises Misconfigured."""
-        ...
 
 
 class PodCredentials:
@@ -107,7 +63,7 @@ def find(kubeconfig: str | None = None) -> Credentials:
         return from_files()
     if os.environ.get(SERVICE_HOST):
         return PodCredentials()
-    if is_file(HOME):
+    if Path(HOME).expanduser().is_file():
         return from_files(HOME)
     raise Misconfigured(f"no cluster is named: give --kubeconfig FILE, set {VARIABLE}, write {HOME}, or run in a pod")
 
@@ -117,8 +73,3 @@ def from_files(paths: str | None = None) -> Credentials:
     from common.kube.kubeconfig import FileCredentials  # noqa: PLC0415 see there what it takes to load
 
     return FileCredentials(paths or os.environ.get(VARIABLE) or HOME)
-
-
-def is_file(path: str) -> bool:
-    """Whether a path of a kubeconfig leads to a file."""
-    return path != "" and Path(path).expanduser().is_file()

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from common.contracts.refs import Resource
 from common.kube import Raw
 
+LEASES: Final = Resource("coordination.k8s.io", "leases")
 JITTER: Final = 0.2  # by how much of itself a wait between tries is stretched, at most
 
 

@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import yaml
 from kubernetes_asyncio import config
 from kubernetes_asyncio.client import Configuration
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 
-from common.kube.credentials import DEADLINE, FRESH, VARIABLE, Access, is_file
+from common.kube.access import DEADLINE, FRESH, Access
 from common.kube.errors import Misconfigured
 
 
@@ -41,13 +42,17 @@ class FileCredentials:
             return await _access(self._configuration)
 
     async def _load(self) -> KubeConfigLoader:
-        if not any(map(is_file, self._paths.split(os.pathsep))):
-            raise Misconfigured(f"kubeconfig {self._paths} does not exist; name one with --kubeconfig or {VARIABLE}")
+        if not any(map(_is_file, self._paths.split(os.pathsep))):
+            raise Misconfigured(f"kubeconfig {self._paths} does not exist; name one with --kubeconfig or KUBECONFIG")
         self._configuration = Configuration()
         # Writing back refreshed tokens fails in the library, and a service has no business in a person's file.
         return await config.load_kube_config(
             self._paths, context=self._context, client_configuration=self._configuration, persist_config=False
         )
+
+
+def _is_file(path: str) -> bool:
+    return path != "" and Path(path).expanduser().is_file()
 
 
 def _lasting(loader: KubeConfigLoader) -> bool:

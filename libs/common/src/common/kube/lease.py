@@ -20,13 +20,12 @@ from typing import Final, TypeVar
 
 import structlog
 
-from common.contracts.refs import ObjectRef, Resource
+from common.contracts.refs import ObjectRef
 from common.kube import Raw, microtime
-from common.kube.election import JITTER, Election, Terms
+from common.kube.election import JITTER, LEASES, Election, Terms
 from common.kube.errors import Conflict, KubeError, NotFound
 from common.kube.session import KubeSession
 
-LEASES: Final = Resource("coordination.k8s.io", "leases")
 DEFAULT: Final = Terms()
 
 T = TypeVar("T")

@@ -14,7 +14,8 @@ import orjson
 
 from common.contracts.refs import ObjectRef, Resource
 from common.kube import Raw
-from common.kube.credentials import Credentials, PodCredentials, find, from_files
+from common.kube.access import Credentials
+from common.kube.credentials import PodCredentials, find, from_files
 from common.kube.discovery import Api, Discovery
 from common.kube.errors import Call, Garbled, Gone, NotFound
 from common.kube.transport import JSON, Transport

@@ -17,7 +17,7 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from common.kube.credentials import Access, Credentials
+from common.kube.access import Access, Credentials
 from common.kube.errors import Call, Misconfigured, Silent, Unreachable, refusal
 from common.kube.lines import LineSplitter
 

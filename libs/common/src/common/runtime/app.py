@@ -24,11 +24,13 @@ from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
+from common.bus.facts import FactPublisher
 from common.bus.nats import NatsBus, connect
-from common.bus.protocol import BusError
+from common.bus.protocol import Bus, BusError
 from common.runtime import logging
 from common.runtime.health import Health
 from common.runtime.lastresort import LastResort
+from common.runtime.reports import Reports
 from common.runtime.settings import ServiceSettings, load
 from common.runtime.signals import asked_to_stop
 
@@ -94,6 +96,13 @@ class App(Generic[S]):
         self.at_stop(Stage.CLOSE, "bus", bus.close)
         self.health.live_while("event-loop", lambda: None)
         return bus
+
+    def reports(self, bus: Bus) -> Reports:
+        """The voice of the service on the bus: facts and alerts. What was said is sent before the end."""
+        facts = FactPublisher(bus)
+        self.spawn("facts", facts.run())
+        self.at_stop(Stage.FLUSH, "facts", facts.flush)
+        return Reports(facts, service=self.service, cluster=self.settings.cluster, instance=self.settings.instance)
 
     async def stop(self) -> bool:
         """Runs the stages; the tasks end before the last one. Whether everything was done in time. Raises what they raised."""

@@ -1,0 +1,217 @@
+"""`kubectl apply -k deploy/overlays/single-lb`: Services of type LoadBalancer on real pods, at addresses that keepalived holds on the node.
+
+The client is another machine of the nodes' network: a network namespace at the bridge that the node's address is on.
+"""
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cluster.applications import answered_by, application, deploy, running
+from tests.cluster.installed import PARTS, Installed, installed, with_keys
+from tests.cluster.load import load
+from tests.conftest import needs
+from tests.lb.netns import Namespace, namespaces
+
+from common.testing import wait_until
+from common.testing.kubernetes.cluster import Cluster
+from common.testing.kubernetes.machine import BRIDGE
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(900), needs("nft", package="nftables")]
+
+LB = "daemonset/haproxy-lb"
+VIPS = "daemonset/keepalived-vip"
+EDGE = "seaway-edge"
+ALL = PARTS | {LB: EDGE, VIPS: EDGE}
+SOON = 30.0
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 a path
+
+
+class Balanced(Installed):
+    """Seaway with load balancers, and a client in the nodes' network."""
+
+    client: Namespace
+
+    def inside(self, workload: str, container: str, command: str) -> str:
+        """What a command in a container writes."""
+        return self.cluster.kubectl("-n", EDGE, "exec", workload, "-c", container, "--", "sh", "-c", command).strip()
+
+    async def ask(self, address: str) -> str:
+        """The pod that answers the client; nothing if nobody does."""
+        made = await self.client.socket(socket.AF_INET)
+        try:
+            async with asyncio.timeout(5):
+                await asyncio.get_running_loop().sock_connect(made, (address, 80))
+                reader, writer = await asyncio.open_connection(sock=made)
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+        except (OSError, TimeoutError):
+            made.close()
+            return ""
+        name = json.loads(answer.partition(b"\r\n\r\n")[2])["name"]
+        assert isinstance(name, str)
+        return name
+
+
+def addresses(interface: str = BRIDGE) -> str:
+    """The addresses of an interface of the node."""
+    return subprocess.run(["ip", "-o", "address", "show", "dev", interface], capture_output=True, text=True, check=True).stdout
+
+
+def tables() -> str:
+    """Our table in the kernel."""
+    return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def seaway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
+    """Seaway, of which every pod is ready, and a client at the node's bridge, without which that has no carrier."""
+    overlay = with_keys(tmp_path_factory.mktemp("seaway")) / "overlays/single-lb"
+    second = cluster.addresses.second
+    (overlay / "pools.yaml").write_text(f"pools: [{{name: public, addresses: [10.{second}.0.32/28]}}]\n")
+    left = [path for path in (Path("/run/seaway"), Path("/var/lib/seaway")) if not path.exists()]
+    try:
+        with namespaces("n") as (client,):
+            subprocess.run(["ip", "link", "add", "swlb0", "type", "veth", "peer", "name", "e0", "netns", client.name], check=True)
+            subprocess.run(["ip", "link", "set", "swlb0", "master", BRIDGE, "up"], check=True)
+            client.ip(f"address add 10.{second}.0.2/16 dev e0", "link set e0 up")
+            with installed(cluster, overlay, ALL) as found:
+                balanced = Balanced(found.cluster, found.overlay, found.parts)
+                balanced.client = client
+                yield balanced
+    finally:
+        for path in left:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def service(**more: Any) -> str:
+    """A Service of type LoadBalancer for the pods of an application."""
+    spec = {
+        "type": "LoadBalancer",
+        "loadBalancerClass": "seaway.dev/haproxy",
+        "selector": {"app": "echo"},
+        "ports": [{"port": 80, "targetPort": 8080}],
+        **more,
+    }
+    return json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "balanced"}, "spec": spec})
+
+
+async def balanced(seaway: Balanced, namespace: str, **more: Any) -> str:
+    """An application behind a Service of type LoadBalancer; the address that the Service shows, once it is answered there."""
+    await asyncio.to_thread(deploy, seaway.cluster, namespace, application(f"{namespace}.example.org", **more))
+    seaway.cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=service())
+    shown: list[dict[str, Any]] = []
+
+    def there() -> bool:
+        raw = json.loads(seaway.cluster.kubectl("-n", namespace, "get", "service", "balanced", "-o", "json"))
+        shown[:] = raw["status"]["loadBalancer"].get("ingress", [])
+        return bool(shown)
+
+    await wait_until(there, within=SOON)
+    assert shown[0]["ipMode"] == "Proxy"
+    address = str(shown[0]["ip"])
+    await answered(seaway, address)
+    return address
+
+
+async def answered(seaway: Balanced, address: str) -> None:
+    """Waits until the client is answered."""
+
+    async def does() -> bool:
+        return bool(await seaway.ask(address))
+
+    try:
+        await wait_until(does, within=SOON)
+    except AssertionError:
+        raise AssertionError(f"{address} is not answered:\n{addresses()}{seaway.logs()}") from None
+
+
+async def test_a_service_is_answered_by_its_pods_at_an_address_that_the_node_holds(seaway: Balanced, namespace: str) -> None:
+    address = await balanced(seaway, namespace)
+    pods, found = running(seaway.cluster, namespace), set()
+
+    async def all_answered() -> bool:
+        found.add(await seaway.ask(address))
+        return found - {""} == pods
+
+    await wait_until(all_answered, within=SOON)
+    assert len(pods) == 2
+    assert f" {address}/32 " in addresses()
+    seaway.cluster.kubectl("-n", namespace, "delete", "service", "balanced")
+    await wait_until(lambda: f" {address}/32 " not in addresses(), within=SOON)
+    assert not await seaway.ask(address)
+
+
+def test_haproxy_has_no_token_writes_no_configuration_and_lets_only_its_own_user_command_it(seaway: Balanced) -> None:
+    assert seaway.inside(LB, "haproxy", f"ls {TOKEN} 2>&1 || true").endswith("No such file or directory")
+    assert "Read-only" in seaway.inside(LB, "haproxy", "touch /run/seaway/haproxy/x 2>&1 || true")
+    modes = seaway.inside(LB, "haproxy", "stat -c '%a %u' /run/seaway/sockets/admin.sock /run/seaway/sockets/master.sock")
+    assert modes.splitlines() == ["600 65532", "600 65532"]
+    capable = "grep -h CapEff /proc/[0-9]*/status | sort -u"
+    assert seaway.inside(LB, "haproxy", capable) == f"CapEff:\t{0:016x}"
+    assert (
+        seaway.inside(LB, "haproxy-lb", f"grep CapEff /proc/1/status; ls {TOKEN}/token")
+        == f"CapEff:\t{1 << 12:016x}\n{TOKEN}/token"
+    )
+
+
+def test_what_holds_addresses_has_no_token_and_is_not_root(seaway: Balanced) -> None:
+    for container, capabilities in (("keepalived-vip", 1 << 12), ("keepalived", 1 << 12 | 1 << 13 | 1 << 23)):
+        assert seaway.inside(VIPS, container, f"ls {TOKEN} 2>&1 || true").endswith("No such file or directory")
+        assert seaway.inside(VIPS, container, "id -u; grep CapEff /proc/self/status") == f"65532\nCapEff:\t{0:016x}"
+        mine = seaway.inside(VIPS, container, f"grep -h CapEff /proc/[0-9]*/status | grep -c {capabilities:016x}")
+        assert int(mine) >= 1
+
+
+async def test_a_rolling_update_behind_a_load_balancer_loses_no_request(seaway: Balanced, namespace: str) -> None:
+    address = await balanced(seaway, namespace)
+    async with load(address, "any.example.org") as found:
+        await asyncio.to_thread(deploy, seaway.cluster, namespace, application(f"{namespace}.example.org", release=2))
+        await answered_by(found, await asyncio.to_thread(running, seaway.cluster, namespace))
+    assert not found.lost
+
+
+async def test_killed_programs_come_back_with_what_they_had(seaway: Balanced, namespace: str) -> None:
+    address = await balanced(seaway, namespace)
+    for workload, container, program in ((LB, "haproxy", "haproxy"), (VIPS, "keepalived", "keepalived")):
+        numbers = f"grep -lx {program} /proc/[0-9]*/comm | cut -d/ -f3 | tr '\\n' ' '"
+        before = seaway.inside(workload, container, numbers).split()
+        seaway.inside(workload, container, f"kill -KILL {' '.join(before)}")
+
+        def others(where: tuple[str, str, str] = (workload, container, numbers), old: list[str] = before) -> bool:
+            now = seaway.inside(*where).split()
+            return len(now) >= len(old) and not set(now) & set(old)
+
+        await wait_until(others, within=SOON)
+        await answered(seaway, address)
+
+
+async def test_a_replaced_pod_holds_the_addresses_again(seaway: Balanced, namespace: str) -> None:
+    address = await balanced(seaway, namespace)
+    for workload in (VIPS, LB):
+        await asyncio.to_thread(seaway.cluster.kubectl, "-n", EDGE, "rollout", "restart", workload)
+        await asyncio.to_thread(seaway.rolled_out)
+        await answered(seaway, address)
+
+
+async def test_the_services_own_rights_suffice(seaway: Balanced) -> None:
+    said = seaway.cluster.kubectl("-n", EDGE, "logs", LB, "-c", "haproxy-lb")
+    assert "service.started" in said
+    assert "forbidden" not in said.lower()
+
+
+async def test_nothing_is_left_on_a_node_that_is_no_edge_any_more(seaway: Balanced, namespace: str) -> None:
+    address = await balanced(seaway, namespace)
+    assert "seaway_lb" in tables()
+    for workload in (LB, VIPS):
+        seaway.cluster.kubectl("-n", EDGE, "delete", workload, "--timeout=60s")
+    await wait_until(lambda: "seaway_lb" not in tables(), within=SOON)
+    await wait_until(lambda: f" {address}/32 " not in addresses(), within=SOON)
+    assert "127.107." not in addresses("lo")
