@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 import haproxy_lb.annotations
 from common.bus.streams import ALL
-from common.contracts import subjects, vips
+from common.contracts import balancers, subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
@@ -109,6 +109,7 @@ def markers_and_facts() -> str:
         ("Fact: held, released", "evt.v1.<cluster>.keepalived-vip.held", vips.VipMoved),
         ("Plan of floating addresses", "wanted.v1.<cluster>.keepalived-vip.plan", vips.VipPlan),
         ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
+        ("What a balancer finds", "wanted.v1.<cluster>.haproxy-lb.node=2F<name>", balancers.BalancerFound),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
         (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]
