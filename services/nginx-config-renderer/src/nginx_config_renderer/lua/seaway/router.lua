@@ -177,6 +177,25 @@ local function learn(target)
     return balance.learn(backend, policies.of(target), ngx.status)
 end
 
+-- A request has failed, and what answers where nobody else does is to answer it. Its new target, for the same Ingress; nothing if there is none.
+function router.fail(status)
+    local text = var.seaway_target
+    local target = text ~= "" and targets.of(text) or nil
+    if target ~= nil then
+        local backend = backends.get(target.backend)
+        if backend ~= nil then
+            balance.learn(backend, policies.of(target), status)
+        end
+    end
+    local fallback = host_entry(FALLBACK)
+    local route = fallback and fallback.prefixes[""]
+    local backend = route and backends.get(route.target.backend)
+    if backend == nil or backend.count == 0 then
+        return ""
+    end
+    return targets.new(route.target.backend, target and target.ingress or NOBODY).text
+end
+
 function router.finish()
     local text = var.seaway_target
     local target = text ~= "" and targets.of(text) or nil
