@@ -2,14 +2,18 @@
 
 `a`, `b`, `c` are three servers each that tell what they saw, `err` always answers 503, `dead` closes without an answer, `slow` takes three
 seconds, `mix` is one `err` and two that tell, `mixdead` one `dead` and two that tell, `none` has no endpoints, and `missing` is no Service.
+`tls` tells by HTTPS, with a certificate for tls.default.svc from an authority that stands in the Secret `ca`.
 """
 
 import asyncio
 import contextlib
 import json
+import ssl
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from common.testing.authority import Authority
 from common.testing.objects import endpoint_slice, service
 from tests.edge.world import Raw
 
@@ -26,6 +30,7 @@ SERVICES: dict[str, tuple[str, ...]] = {
     "slow": (DELAYS,),
     "none": (),
 }
+AUTHORITY = Authority()
 
 
 async def _answer(name: str, number: int, head: Sequence[str], body: bytes) -> bytes:
@@ -47,7 +52,7 @@ async def _answer(name: str, number: int, head: Sequence[str], body: bytes) -> b
 
 
 @asynccontextmanager
-async def _server(name: str, number: int, kind: str) -> AsyncIterator[int]:
+async def _server(name: str, number: int, kind: str, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, OSError), contextlib.closing(writer):
             while True:
@@ -63,9 +68,20 @@ async def _server(name: str, number: int, kind: str) -> AsyncIterator[int]:
                 else:
                     writer.write(await _answer(name, number, head, body))
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+def _shows(*names: str) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate for some hosts."""
+    issued = AUTHORITY.issue(*names)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(issued.certificate + issued.key)
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
 
 
 @asynccontextmanager
@@ -78,4 +94,6 @@ async def backends() -> AsyncIterator[list[Raw]]:
             for number, kind in enumerate(kinds):
                 port = await stack.enter_async_context(_server(name, number, kind))
                 objects.append(endpoint_slice(name, "127.0.0.1", port=port, port_name="http", suffix=str(number)))
+        port = await stack.enter_async_context(_server("tls", 0, TELLS, _shows("tls.default.svc")))
+        objects += [service("tls", 443), endpoint_slice("tls", "127.0.0.1", port=port)]
         yield objects

@@ -5,6 +5,7 @@ case whose annotations are supported is replayed. Where we differ on purpose, th
 """
 
 import asyncio
+import datetime as dt
 import json
 import re
 import ssl
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from common.testing.objects import ingress_class
+from common.testing.objects import ingress_class, opaque_secret
+from nginx_config_renderer import keypairs
 from nginx_config_renderer.annotations import TABLE
-from tests.compat.backends import backends
+from tests.compat.backends import AUTHORITY, backends
 from tests.edge.world import EdgeWorld, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -35,6 +37,8 @@ SUPPORTED = {annotation.name for annotation in TABLE} | {"preserve-trailing-slas
 # Cases in which we differ on purpose; docs/compatibility.md has the reasons.
 DIFFERENT = {"bad-hash": {"status": 200, "headers": [], "backend": "a"}}
 
+
+CA = {"ca.crt": AUTHORITY.certificate}
 
 # Headers that a client sends and a backend need not see: ours alone, or dropped because nobody may believe them.
 DROPPED = {"forwarded"}
@@ -53,7 +57,8 @@ CASES = [case for case in RECORDED if annotations(case) <= SUPPORTED]
 async def world() -> AsyncIterator[EdgeWorld]:
     with open_directory() as directory:
         async with edge(directory, strict_trailing_slash=False) as world, backends() as objects:
-            await world.put(ingress_class(), *objects)
+            await world.put(ingress_class(), *objects, opaque_secret("ca", CA))
+            world.wanted.learn(keypairs.read("default", "ca", CA, dt.datetime.now(dt.UTC)))
             yield world
 
 
@@ -95,6 +100,7 @@ async def test_we_answer_as_ingress_nginx_does(world: EdgeWorld, case: Json) -> 
         for at, each in enumerate(case["ingresses"])
     ]
     await world.put(*objects)
+    await world.secure()
     try:
         for exchange in case["exchanges"]:
             answer = DIFFERENT.get(case["case"], exchange["answer"])

@@ -229,6 +229,12 @@ class EdgeWorld:
         await wait_until(self._is_configured, within=SOON)
         await self.settle()
 
+    async def secure(self) -> None:
+        """Nginx can hold backends to what they must prove."""
+        assert await self.configurator.secure(self.wanted.secured, self.wanted.authorities) is None
+        self._take(self.wanted.install(self.configurator.secured))
+        await self.settle()
+
     async def settle(self) -> None:
         """Waits until nginx holds what it should."""
         await wait_until(

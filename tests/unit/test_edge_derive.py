@@ -15,7 +15,7 @@ from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, I
 from nginx_config_renderer.derive.paths import normalise
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.model import Backend, BackendKey, Canary, Emergency, Endpoint, HostRoutes, IngressKey, Route
-from nginx_config_renderer.policy import Affinity, Policy, Special
+from nginx_config_renderer.policy import Affinity, BackendTLS, Policy, Special
 from nginx_config_renderer.wanted import NO_CONFIGMAP
 
 Raw = dict[str, Any]
@@ -324,6 +324,8 @@ def test_annotations_become_a_policy_and_what_is_not_said_is_as_usual() -> None:
         ("session-cookie-path", "/; Domain=evil", "write printable ASCII without spaces and semicolons"),
         ("session-cookie-name", "a=b", "write letters, digits and dashes"),
         ("canary-weight", "many", "write a whole number from 0 to 1000000"),
+        ("canary-weight", "\u0663", "write a whole number from 0 to 1000000"),
+        ("canary-weight", "1_0", "write a whole number from 0 to 1000000"),
     ],
 )
 def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str, mend: str) -> None:
@@ -336,7 +338,13 @@ def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str
 
 @pytest.mark.parametrize("annotation", [one for one in TABLE if one.default and one.field != ON], ids=lambda one: one.name)
 def test_what_is_said_to_hold_unless_given_does(annotation: Annotation) -> None:
-    defaults = {"policy": Policy(), "affinity": Affinity(), "canary": Canary(WEB), "emergency": Emergency("standby")}
+    defaults = {
+        "policy": Policy(),
+        "tls": BackendTLS(),
+        "affinity": Affinity(),
+        "canary": Canary(WEB),
+        "emergency": Emergency("standby"),
+    }
     assert annotation.read(annotation.default) == getattr(defaults[annotation.of], annotation.field)
 
 

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from common.testing.authority import Authority
-from nginx_config_renderer.keypairs import read
+from nginx_config_renderer.keypairs import ended, read
 
 AUTHORITY = Authority()
 NOW = dt.datetime.now(dt.UTC)
@@ -54,3 +54,16 @@ def test_a_bad_secret_says_what_is_wrong_with_it(data: dict[str, bytes], sentenc
 
 def test_the_common_name_counts_where_a_certificate_names_no_hosts() -> None:
     assert read("default", "cert", AUTHORITY.issue().data, NOW).names == ("nobody",)
+
+
+def test_authorities_are_read_beside_a_key_pair_and_without_one() -> None:
+    ca, good = AUTHORITY.certificate, AUTHORITY.issue("shop.example")
+    alone = read("default", "ca", {"ca.crt": b"words between\n" + ca + ca}, NOW)
+    assert (alone.authorities, alone.authorities_problem) == (ca.decode(), "")
+    assert alone.problem, "and it is no key pair"
+    both = read("default", "both", good.data | {"ca.crt": ca}, NOW)
+    assert (both.problem, both.authority) == ("", alone.authority)
+    assert ended(both).authority == both.authority, "authorities outlive a certificate that has expired"
+    bad = read("default", "bad", {"ca.crt": b"nonsense"}, NOW)
+    assert bad.authorities == "" == bad.authority
+    assert bad.authorities_problem.startswith("ca.crt holds no PEM certificate; write")

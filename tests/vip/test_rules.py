@@ -6,10 +6,12 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from keepalived_vip.model import Address, Instance, Layout, Peer
 from keepalived_vip.render import Style, anchor, render
 from keepalived_vip.steps import reloaded, steps
-from tests.vip.world import SOON, Keepalived, Watch, network, running
+from tests.vip.net import SOON, Watch, network
+from tests.vip.world import Keepalived, running
 
 POOL = [ip_address(f"10.9.0.{number}") for number in range(100, 112)]
 
@@ -33,10 +35,10 @@ async def has(watch: Watch, wanted: Mapping[Address, str]) -> None:
     await wait_until(lambda: held(watch) == wanted.keys(), within=SOON)
 
 
-async def test_keepalived_reloads_as_the_model_says(tmp_path: Path) -> None:
+async def test_keepalived_reloads_as_the_model_says(tmp_path: Path, installation: Installation) -> None:
     chance = random.Random(5)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
-        keepalived = Keepalived(net.machines[0], tmp_path)
+        keepalived = Keepalived(net.machines[0], tmp_path, installation)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
         layout = any_layout(chance)
         believed = layout.holders
@@ -67,10 +69,10 @@ async def _settle(keepalived: Keepalived, watch: Watch, style: Style, layout: La
     return dict(layout.holders)
 
 
-async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path) -> None:
+async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path, installation: Installation) -> None:
     chance = random.Random(6)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
-        keepalived = Keepalived(net.machines[0], tmp_path)
+        keepalived = Keepalived(net.machines[0], tmp_path, installation)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
         layout = any_layout(chance)
         keepalived.configuration.write_text(render(layout, style))

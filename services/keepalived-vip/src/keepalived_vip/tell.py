@@ -4,13 +4,13 @@ Each node tells of itself. What can only be seen by comparing all nodes is told 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from common.runtime.reports import Reports
 from keepalived_vip import metrics
 from keepalived_vip.census import nowhere, speaker, twice
-from keepalived_vip.keeper import Keeper
+from keepalived_vip.detector import Detector
 from keepalived_vip.known import Known
 from keepalived_vip.model import Address
 from keepalived_vip.settings import Settings
@@ -24,11 +24,11 @@ _SHOWN: Final = 5
 class Teller:
     """Tells what is wrong, and when it is over."""
 
-    def __init__(self, settings: Settings, known: Known, station: Station, keeper: Keeper, reports: Reports) -> None:
+    def __init__(self, settings: Settings, known: Known, station: Station, detector: Detector, reports: Reports) -> None:
         self._settings = settings
         self._known = known
         self._station = station
-        self._keeper = keeper
+        self._detector = detector
         self._reports = reports
         self._since: dict[str, float] = {}
 
@@ -53,11 +53,15 @@ class Teller:
             if self._station.scene.alive
             else f"keepalived does not run on node {self._settings.node}; its last words are in its log"
         )
-        waits = bool(self._keeper.running.instances)
+        waits = bool(self._station.keeper.running.instances)
         self._alert("KeepalivedDown", down if waits else None, now)
-        self._alert("ConfigurationRefused", self._keeper.trouble if waits or self._station.trouble is None else None, now)
+        self._alert("ConfigurationRefused", self._station.keeper.trouble if waits or self._station.trouble is None else None, now)
         self._alert("NoPart", self._station.trouble if self._known.complete else None, now)
         self._alert("HeldBack", self._station.verdict.reason or None, now, "warning")
+        rivals = self._detector.rivals
+        claimed = f"somebody else answers for {_listed(rivals)}, which node {self._settings.node} holds"
+        self._alert("DuplicateAddress", claimed if rivals else None, now)
+        self._alert("DetectorOff", self._detector.trouble, now, "warning")
 
     def _all(self, wanted: Mapping[Address, int], now: float) -> None:
         heard = self._known.heard
@@ -80,6 +84,6 @@ class Teller:
         self._reports.alert(name, "warning" if severity == "warning" else "critical", summary)
 
 
-def _listed(addresses: tuple[Address, ...]) -> str:
+def _listed(addresses: Sequence[object]) -> str:
     more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
     return ", ".join(map(str, addresses[:_SHOWN])) + more

@@ -1,7 +1,8 @@
 """The annotations that are known here, most of them ingress-nginx's: one table, from which they are read and told to people.
 
 A value is parsed to a type before anything else sees it. A bad one is told, with the object, and stands for nothing: the route is served as
-if it were not there. An annotation that is not in the table is somebody else's.
+if it were not there. Of those that say what a backend must prove, a bad one keeps requests from it. An annotation that is not in the table
+is somebody else's.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from nginx_config_renderer import values
 from nginx_config_renderer.model import Canary, Emergency
-from nginx_config_renderer.policy import Affinity, Policy
+from nginx_config_renderer.policy import Affinity, BackendTLS, Policy
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
 OURS: Final = "seaway.dev/"
@@ -26,7 +27,7 @@ class Annotation:
     """
 
     name: str
-    of: Literal["policy", "affinity", "canary", "stream", "emergency"]
+    of: Literal["policy", "affinity", "tls", "canary", "stream", "emergency"]
     field: str
     read: Callable[[str], Any]
     default: str
@@ -40,6 +41,10 @@ def _policy(name: str, field: str, read: Callable[[str], Any], default: str, tex
 
 def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
     return Annotation(name, "affinity", field, read, default, text)
+
+
+def _tls(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "tls", field, read, default, text)
 
 
 def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
@@ -97,6 +102,24 @@ TABLE: Final = (
     _policy(
         "upstream-hash-by", "hash_by", values.hash_key, "", "The endpoint is chosen by the hash of this, such as $request_uri."
     ),
+    _tls(
+        "proxy-ssl-secret",
+        "secret",
+        values.secret,
+        "",
+        "For a backend of HTTPS or GRPCS: a Secret of the same namespace with the authorities that may vouch for it (`ca.crt`), and with "
+        "the certificate that we show it (`tls.crt`, `tls.key`).",
+    ),
+    _tls("proxy-ssl-verify", "verify", values.switch, "off", "Whether nothing is sent to a backend that those do not vouch for."),
+    _tls("proxy-ssl-verify-depth", "depth", values.whole(1, 100), "1", "How many certificates may stand between them and it."),
+    _tls(
+        "proxy-ssl-name",
+        "name",
+        values.host,
+        "",
+        "The name that its certificate must be for; unless given, `SERVICE.NAMESPACE.svc`.",
+    ),
+    _tls("proxy-ssl-server-name", "server_name", values.switch, "on", "Whether that name is said in the handshake (SNI)."),
     _affinity("affinity", ON, values.one_of({"cookie": True}), "", "Keeps a client at one endpoint, by a cookie."),
     _affinity(
         "affinity-mode",
@@ -193,7 +216,7 @@ class Wishes:
 
 def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     """What `ingress` asks for, where nobody asks for more than `usual`."""
-    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "canary": {}, "stream": {}, "emergency": {}}
+    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "tls": {}, "canary": {}, "stream": {}, "emergency": {}}
     problems: list[Problem] = []
     for name, value in sorted(ingress.metadata.annotations.items()):
         known = _BY_NAME.get(name)
@@ -203,10 +226,14 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
             given[known.of][known.field] = known.read(value.strip())
         except ValueError as mend:
             problems.append(Problem(ingress.ref, "BadAnnotation", f"annotation {name} is {value[:80]!r}; {mend}"))
+            if known.of == "tls":
+                given["tls"]["unclear"] = True
     affinity, canary = given["affinity"], given["canary"]
     policy = replace(usual, **given["policy"])
     if affinity.pop(ON, False):
         policy = replace(policy, affinity=replace(Affinity(), **affinity))
+    if given["tls"]:
+        policy = replace(policy, tls=BackendTLS(**given["tls"]))
     emergency = _standby(given["emergency"])
     return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, emergency, tuple(problems))
 
@@ -225,6 +252,23 @@ def standby(ingress: Ingress) -> tuple[str, str] | None:
         return values.service(value.strip())
     except ValueError:
         return None
+
+
+def backend_secret(ingress: Ingress) -> str | None:
+    """The Secret with which `ingress` meets its backends; None without one, or with one that cannot be."""
+    value = ingress.metadata.annotations.get(f"{PREFIX}proxy-ssl-secret")
+    if value is None:
+        return None
+    try:
+        namespace, name = values.secret(value.strip())
+    except ValueError:
+        return None
+    return name if namespace in {"", ingress.metadata.namespace} else None
+
+
+def is_secured(ingress: Ingress) -> bool:
+    """Whether `ingress` says how its backends are met."""
+    return any(f"{PREFIX}{one.name}" in ingress.metadata.annotations for one in TABLE if one.of == "tls")
 
 
 def is_canary(ingress: Ingress) -> bool:

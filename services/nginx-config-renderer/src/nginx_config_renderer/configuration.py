@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from nginx_config_renderer.contract import fingerprint
-from nginx_config_renderer.locations import LOCATIONS, retry_words
+from nginx_config_renderer.locations import LOCATIONS, SecureLocation, retry_words
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Special
 from nginx_config_renderer.render import policy_entry
@@ -37,7 +37,8 @@ class Edge:
 
     An empty `modules` means that nginx finds them by itself. `passes`: connections to HTTPS are looked at before they are opened, and some
     are passed on. `listeners` are the operator's ports, `streams` the directory with their endpoints; for either nginx needs
-    `stream_modules`. `logs` is the directory of the logs; without one they go to nginx's own output.
+    `stream_modules`. `logs` is the directory of the logs; without one they go to nginx's own output. `secured` are the locations
+    for backends that must prove who they are, `authorities` the directory of those who vouch for them, in files named by their hash.
     """
 
     http_port: int
@@ -61,6 +62,13 @@ class Edge:
     streams: str = ""
     logs: str = ""
     stream_modules: tuple[str, ...] = ()
+    secured: tuple[SecureLocation, ...] = ()
+    authorities: str = ""
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools of connections that those have, each once."""
+        return sorted({one.pool for one in self.secured})
 
     @property
     def carries(self) -> bool:

@@ -9,19 +9,22 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from common.process import atomic_write
-from nginx_config_renderer import ports
+from nginx_config_renderer import authorities, ports
+from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.options import TEMPLATE_KEY, Options, defaults, read
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.trial import BadConfigurationError
+
+_IN_FORCE_WITHIN: Final = 15.0  # seconds
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +43,8 @@ class Configurator:
     def __init__(self, nginx: Configuration, base: Options, kept: Path) -> None:
         self._nginx = nginx
         self._kept_listeners = kept.with_name("listeners.json")
+        self._kept_secured = kept.with_name("secured.json")
+        self._authorities = kept.with_name("authorities")
         self._lock = asyncio.Lock()  # one configuration at a time
         self._base = base
         self._kept = kept
@@ -48,14 +53,15 @@ class Configurator:
     async def begin(self) -> None:
         """Installs what was last good, or what holds without a ConfigMap. Raises BadConfigurationError if not even that is taken."""
         options, listeners = defaults(self._last_good(), self._base), ports.load(self._kept_listeners)
+        secured = authorities.load(self._kept_secured, self._authorities)
         try:
-            await self._nginx.install(options, listeners=listeners)
+            await self._nginx.install(options, listeners=listeners, secured=secured)
         except BadConfigurationError as error:
-            if options == self._base and not listeners:
+            if options == self._base and not listeners and not secured:
                 raise
             log.error("configuration.unkept", reason=str(error))
             options = self._base
-            await self._nginx.install(options, listeners=())
+            await self._nginx.install(options, listeners=(), secured=())
         self._options = options
 
     async def take(self, found: ConfigMap | None, whom: Takes) -> None:
@@ -88,12 +94,41 @@ class Configurator:
             if good == have:
                 return refused
             try:
-                await self._nginx.install(self._options, "ports", good)
+                await self._nginx.install(self._options, "ports", listeners=good)
             except BadConfigurationError as error:
                 log.error("ports.refused", reason=str(error))
                 return refused | {one: f"nginx does not take it: {error}" for one in good if one not in have}
             ports.save(self._kept_listeners, good)
             return refused
+
+    @property
+    def secured(self) -> frozenset[str]:
+        """The names of the locations for backends that must prove who they are, as nginx has them or gets them next."""
+        return frozenset(one.name for one in self._nginx.secured)
+
+    async def secure(self, wanted: Sequence[SecureLocation], texts: Mapping[str, str], *, keep: bool = False) -> str | None:
+        """Makes nginx have `wanted` and no other locations for backends that must prove who they are, but for those that it has if these
+        are to be kept, and comes back when it has them. `texts` are the bundles of authorities. Says why it cannot, if so: it has the old
+        ones then.
+        """
+        async with self._lock:
+            found = {one.name: one for one in (*(self._nginx.secured if keep else ()), *wanted)}
+            wanted = tuple(found[name] for name in sorted(found))
+            if wanted != self._nginx.secured:
+                try:
+                    authorities.put(self._authorities, texts)
+                    await self._nginx.install(self._options, "authorities", secured=wanted)
+                except (BadConfigurationError, OSError) as error:
+                    log.error("authorities.refused", reason=str(error))
+                    return f"nginx does not take the authorities of backends: {error}"
+        try:
+            async with asyncio.timeout(_IN_FORCE_WITHIN):
+                await self._nginx.in_force()
+        except TimeoutError:
+            return "nginx does not have the authorities of backends yet"
+        authorities.save(self._kept_secured, wanted)
+        authorities.sweep(self._authorities, wanted)
+        return None
 
     def _fault(self, listener: Listener, have: Sequence[Listener]) -> str | None:
         if self._nginx.unable:

@@ -39,7 +39,8 @@ def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Followe
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
     `named` when other names are, `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open,
-    `problems` when there are other problems, `news` when Ingresses or their problems are different.
+    `secured` when other backends must prove who they are, `problems` when there are other problems, and so is `complaints`; `news` when
+    Ingresses are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
@@ -47,10 +48,13 @@ class Intake:
         self.named = asyncio.Event()
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
+        self.complaints = asyncio.Event()
         self.options = asyncio.Event()
+        self.secured = asyncio.Event()
         self._wanted = wanted
         self._applier = applier
         self._files = files
+        self._reports = reports
         self._agreement = Agreement(reports)
         self._options_known = False
         self._streams_known = False
@@ -107,7 +111,24 @@ class Intake:
             self.listeners.clear()
             refused = await configurator.listen(self._wanted.entering.listeners)
             if self._wanted.entering.refuse(refused):
-                self.problems.set()
+                self._complain()
+
+    async def secure(self, configurator: Configurator) -> None:
+        """Makes nginx able to hold backends to what they must prove, until cancelled. What it cannot do is tried again."""
+        self._hand_on(self._wanted.install(configurator.secured))
+        trouble: str | None = None
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TRY_PORTS if trouble else None):
+                    await self.secured.wait()
+            self.secured.clear()
+            if self._wanted.awaited:
+                continue
+            keep = bool(self._wanted.unread)  # what nobody has read yet may need what nginx has
+            trouble = await configurator.secure(self._wanted.secured, self._wanted.authorities, keep=keep)
+            self._reports.alert("AuthoritiesRefused", "critical", trouble)
+            if trouble is None:
+                self._hand_on(self._wanted.install(configurator.secured))
 
     async def follow(self, bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> None:
         """Takes what the bus has, until cancelled."""
@@ -136,21 +157,29 @@ class Intake:
             self._files.hold()
             return
         if not self._streams_known or news.streams.listeners:
-            self._streams_known = True
             self.listeners.set()
+        if not self._streams_known:
+            self._streams_known = True
+            self.secured.set()
         self._files.release()
 
     def _hand_on(self, news: News) -> None:
-        if news.problems or news.ingresses:
+        if news.ingresses:
             self.news.set()
         self._applier.want(news.entries)
         self._files.want(news.streams.files)
         if news.needs:
             self.needed.set()
+        if news.secured:
+            self.secured.set()
         if news.names:
             self.named.set()
         if news.options or (self._wanted.options_known and not self._options_known):
             self._options_known = True
             self.options.set()
         if news.problems:
-            self.problems.set()
+            self._complain()
+
+    def _complain(self) -> None:
+        self.problems.set()
+        self.complaints.set()

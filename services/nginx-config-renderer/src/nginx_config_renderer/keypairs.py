@@ -6,6 +6,7 @@ and has no key.
 """
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -22,12 +23,15 @@ from common.contracts.refs import Resource
 
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
+AUTHORITIES: Final = "ca.crt"
 _LONGEST: Final = 256 * 1024  # bytes of a chain; the longest that anybody needs has some ten kilobytes
 _ENCODING: Final = serialization.Encoding.PEM
 
 
 class KeyPair(Projection):
-    """A certificate with its chain and its key, or why there is none. `expires` is a Unix time; texts are PEM."""
+    """A certificate with its chain and its key, or why there is none. `expires` is a Unix time; texts are PEM. Beside it, and also without
+    it, stand the authorities that the Secret has for somebody else's certificate, or why they cannot be used.
+    """
 
     resource: ClassVar = Resource("edge.seaway.dev", "keypairs")
     api_version: ClassVar = "edge.seaway.dev/v1"
@@ -39,6 +43,13 @@ class KeyPair(Projection):
     expires: float = 0
     chain: str = ""
     key: str = Field("", repr=False)
+    authorities: str = ""
+    authorities_problem: str = ""
+
+    @property
+    def authority(self) -> str:
+        """The name of the bundle of authorities: the hash of its text; empty if there is none."""
+        return hashlib.sha256(self.authorities.encode()).hexdigest() if self.authorities else ""
 
     def covers(self, host: str) -> bool:
         """Whether a client that asks for `host` accepts the certificate (RFC 6125 §6.4.3: `*` is one whole label)."""
@@ -53,6 +64,20 @@ def absent(namespace: str, name: str, problem: str) -> KeyPair:
 
 def read(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime) -> KeyPair:
     """The key pair in a Secret's data."""
+    pair = _pair(namespace, name, data, now)
+    try:
+        return pair.model_copy(update={"authorities": _authorities(data)})
+    except ValueError as error:
+        return pair.model_copy(update={"authorities_problem": str(error)})
+
+
+def ended(pair: KeyPair) -> KeyPair:
+    """What is left of a key pair whose time is over."""
+    left = absent(pair.metadata.namespace, pair.metadata.name, expired(pair.expires))
+    return left.model_copy(update={"authorities": pair.authorities, "authorities_problem": pair.authorities_problem})
+
+
+def _pair(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime) -> KeyPair:
     try:
         chain, key = _chain(data), _key(data)
     except ValueError as error:
@@ -87,6 +112,20 @@ def _chain(data: Mapping[str, bytes]) -> list[x509.Certificate]:
         return x509.load_pem_x509_certificates(text)
     except ValueError:
         raise ValueError(f"{CERTIFICATE} holds no PEM certificate; write the certificate and its chain as PEM") from None
+
+
+def _authorities(data: Mapping[str, bytes]) -> str:
+    """The authorities, one after the other, and nothing else of what stands between them. Raises ValueError with the mend."""
+    text = data.get(AUTHORITIES, b"")
+    if not text:
+        return ""
+    if len(text) > _LONGEST:
+        raise ValueError(f"{AUTHORITIES} has {len(text)} bytes; keep only the authorities that are needed")
+    try:
+        found = x509.load_pem_x509_certificates(text)
+    except ValueError:
+        raise ValueError(f"{AUTHORITIES} holds no PEM certificate; write the certificates of the authorities as PEM") from None
+    return "".join(sorted({one.public_bytes(_ENCODING).decode() for one in found}))
 
 
 def _key(data: Mapping[str, bytes]) -> rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey:

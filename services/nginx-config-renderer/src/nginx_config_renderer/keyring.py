@@ -132,7 +132,7 @@ class Keyring:
         for key, held in self._held.items():
             pair = held.pair
             if pair.expires and pair.expires <= now:
-                held.pair = keypairs.absent(key.namespace, key.name, keypairs.expired(pair.expires))
+                held.pair = keypairs.ended(pair)
                 self._wants.learn(held.pair)
             self._tell(key, pair, now)
 

@@ -4,15 +4,21 @@ There is a fixed set of them, one for each combination of what an Ingress may as
 Two things are coarser here than a policy: a body that comes without a length is cut off at the next of four sizes, and the statuses that
 lead to another try are all of 500, 502, 503 and 504 or none. nginx never tries again once it has begun to send a body that it did not keep
 (ngx_http_upstream_next), so those combinations are left out.
+
+Where backends must prove who they are, a location of that kind is made for each Secret that says to whom, and for each way of treating
+requests that its Ingresses ask for.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
 
-from nginx_config_renderer.policy import Policy, Scheme
+from nginx_config_renderer.policy import Policy, Scheme, Secured
 
+_FIELDS: Final = 5
+_HASH: Final = re.compile(r"[0-9a-f]{0,64}", re.ASCII)
 SIZES: Final = (("1m", 1024**2), ("64m", 64 * 1024**2), ("1g", 1024**3), ("any", 0))
 RETRIES: Final = (
     ("once", "error timeout"),
@@ -54,6 +60,49 @@ def _name(scheme: Scheme, size: str, retry: str, *, kept: bool, buffering: bool)
 
 
 LOCATIONS: Final = tuple(_all())
+
+
+@dataclass(frozen=True, slots=True)
+class SecureLocation:
+    """A location beside those: it treats requests as `like` does, and backends as an Ingress asks (see derive/secured.py)."""
+
+    like: Location
+    pool: str
+    authority: str
+    depth: int
+    server_name: bool
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return f"{self.like.name}-{self.pool}"
+
+
+_BY_NAME: Final = {one.name: one for one in LOCATIONS}
+
+
+def secure_location(policy: Policy, secured: Secured) -> SecureLocation:
+    """The one that `policy` needs for that."""
+    return SecureLocation(_BY_NAME[_needs(policy)], secured.pool, secured.authority, secured.depth, secured.server_name)
+
+
+def secure_locations(data: Iterable[object]) -> tuple[SecureLocation, ...]:
+    """Locations as `as_data` wrote them, without those that are none."""
+    found = (_read(*one) for one in data if isinstance(one, list) and len(one) == _FIELDS)
+    return tuple(sorted((one for one in found if one is not None), key=lambda one: one.name))
+
+
+def _read(name: object, pool: object, authority: object, depth: object, server_name: object) -> SecureLocation | None:
+    like = _BY_NAME.get(name) if isinstance(name, str) else None
+    texts = isinstance(pool, str) and isinstance(authority, str) and _HASH.fullmatch(pool) and _HASH.fullmatch(authority)
+    if like is None or not texts or type(depth) is not int or type(server_name) is not bool:
+        return None
+    return SecureLocation(like, str(pool), str(authority), depth, server_name)
+
+
+def as_data(found: Iterable[SecureLocation]) -> list[list[object]]:
+    """Locations as plain data."""
+    return [[one.like.name, one.pool, one.authority, one.depth, one.server_name] for one in found]
 
 
 def location(policy: Policy, usual: Policy) -> str:

@@ -19,6 +19,7 @@ from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.configuration import Edge
 from nginx_config_renderer.contract import fingerprint_of
 from nginx_config_renderer.default_certificate import ensure_certificate
+from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.program import copy_program
 from nginx_config_renderer.streams import Listener
@@ -43,6 +44,7 @@ class Configuration:
         self._fingerprint = ""
         self._cause = "configuration"
         self._changed = asyncio.Event()
+        self._in_force = asyncio.Event()
 
     @classmethod
     async def of(cls, edge: Edge, program: str, ground: Ground | None = None) -> "Configuration":
@@ -72,14 +74,34 @@ class Configuration:
         missing = [module for module in self._edge.stream_modules if not Path(module).exists()]
         return f"nginx's stream modules are missing ({', '.join(missing)}); {_MEND}" if missing else None
 
-    async def install(self, options: Options, cause: str = "configuration", listeners: tuple[Listener, ...] | None = None) -> None:
-        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. The listeners stay as they are
-        unless others are given.
+    @property
+    def secured(self) -> tuple[SecureLocation, ...]:
+        """The locations in it for backends that must prove who they are."""
+        return self._edge.secured
+
+    async def in_force(self) -> None:
+        """Comes back when nginx has it."""
+        await self._in_force.wait()
+
+    async def install(
+        self,
+        options: Options,
+        cause: str = "configuration",
+        *,
+        listeners: tuple[Listener, ...] | None = None,
+        secured: tuple[SecureLocation, ...] | None = None,
+    ) -> None:
+        """Puts nginx.conf and the program in their place if they are good. Raises BadConfigurationError. Listeners and locations stay as
+        they are unless others are given.
         """
         if options.ssl_session_tickets and self._edge.nginx < _ROTATES:
             number = ".".join(map(str, self._edge.nginx))
             raise BadConfigurationError(f"nginx {number} does not change the keys of tickets; leave ssl-session-tickets off")
-        edge = self._edge if listeners is None else replace(self._edge, listeners=listeners)
+        edge = replace(
+            self._edge,
+            listeners=self._edge.listeners if listeners is None else listeners,
+            secured=self._edge.secured if secured is None else secured,
+        )
         text = await text_of(edge, options, self._ground)
         target = Path(edge.state) / "nginx.conf"
         if not target.is_file() or target.read_text() != text:
@@ -89,6 +111,7 @@ class Configuration:
             log.info("configuration.written", path=str(target), cause=cause)
         self._edge = edge
         self._fingerprint, self._cause = fingerprint_of(text), cause
+        self._in_force.clear()
         self._changed.set()
 
     async def keep(self, admin: Admin) -> None:
@@ -101,6 +124,9 @@ class Configuration:
                 status = await admin.status()
                 if status.fingerprint != wanted and (status.fingerprint, wanted) != refused:
                     refused = None if await self._reload(admin, wanted) else (status.fingerprint, wanted)
+                    self._changed.set()  # to look once more
+                elif status.fingerprint == wanted == self._fingerprint:
+                    self._in_force.set()
             except AdminError:
                 pass  # nginx is away; the tables' keeper says so
             with contextlib.suppress(TimeoutError):

@@ -34,6 +34,21 @@ class Affinity:
 
 
 @dataclass(frozen=True, slots=True)
+class BackendTLS:
+    """How a backend that speaks TLS is to be met. `secret` has the authorities that may vouch for it (ca.crt) and what we show it (tls.crt,
+    tls.key); with `verify` nothing is sent to one that they do not vouch for, as `name`. `server_name`: the name is said in the
+    handshake. `unclear`: something of it could not be read, so that nothing is sent at all.
+    """
+
+    secret: tuple[str, str] | None = None  # namespace, or none, and name
+    verify: bool = False
+    depth: int = 1
+    name: str = ""
+    server_name: bool = True
+    unclear: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """How requests are treated. `body_size` 0 is no limit; `retry_tries` 0 is one for each endpoint; `retry_within` 0 is for ever."""
 
@@ -52,14 +67,32 @@ class Policy:
     balance: Balance = "round_robin"
     hash_by: tuple[str, ...] = ()  # text, and names of nginx's variables with a dollar before them
     affinity: Affinity | None = None
+    tls: BackendTLS | None = None
 
 
 USUAL: Final = Policy()
 
 
 @dataclass(frozen=True, slots=True)
+class Secured:
+    """How backends are met, with what was found for it. Connections of one `pool` may serve each other's requests. `authority` names the
+    bundle of authorities by the hash of its text; `pair` is the key of the pair that we show.
+    """
+
+    pool: str
+    authority: str = ""
+    depth: int = 1
+    server_name: bool = True
+    name: str = ""
+    pair: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Special:
-    """A policy, and that of everybody, from which it differs."""
+    """A policy, and that of everybody, from which it differs. `denied`: no request is sent on. `waits`: nginx cannot do it yet."""
 
     policy: Policy
     usual: Policy
+    secured: Secured | None = None
+    denied: bool = False
+    waits: bool = False

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.locations import location
+from nginx_config_renderer.locations import location, secure_location
 from nginx_config_renderer.model import Backend, BackendKey, Canary, HostRoutes, PairKey, Route
-from nginx_config_renderer.policy import USUAL, Affinity, Policy, Special
+from nginx_config_renderer.policy import USUAL, Affinity, Policy, Secured, Special
 
 
 def host_key(host: str) -> str:
@@ -59,7 +59,9 @@ def policy_entry(special: Special) -> str:
     """The entry of a policy. What nginx does by its configuration is said where that is not as usual, all else where it is not built in."""
     policy, usual = special.policy, special.usual
     given: dict[str, Any] = {
-        "at": location(policy, usual),
+        "at": location(policy, usual) if special.secured is None else secure_location(policy, special.secured).name,
+        "deny": special.denied or special.waits,
+        "tls": _secured(special.secured) if special.secured is not None else None,
         "force": policy.force_ssl_redirect,
         "plain": not policy.ssl_redirect,
         "hash": list(policy.hash_by),
@@ -74,6 +76,11 @@ def policy_entry(special: Special) -> str:
     if (policy.retry_on, policy.retry_tries, policy.retry_within) != (USUAL.retry_on, USUAL.retry_tries, USUAL.retry_within):
         given["retry"] = {"on": sorted(policy.retry_on), "tries": policy.retry_tries, "within": policy.retry_within}
     return _json({name: value for name, value in given.items() if value})
+
+
+def _secured(secured: Secured) -> dict[str, str]:
+    """Never empty, since it says that the location must be one of those."""
+    return {"name": secured.name, "pair": secured.pair}
 
 
 def _timeouts(policy: Policy) -> list[int]:

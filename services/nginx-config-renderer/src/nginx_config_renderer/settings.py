@@ -268,6 +268,7 @@ class Settings(ServiceSettings):
             passes=self.ssl_passthrough,
             logs=str(self.log_directory.absolute()) if self.log_directory is not None else "",
             streams=str(self.stream_files),
+            authorities=str(self.state / "authorities"),
             stream_modules=tuple(str(self.modules / module) for module in STREAM_MODULES),
         )
 

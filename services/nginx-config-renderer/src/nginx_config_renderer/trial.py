@@ -9,6 +9,7 @@ compute for ever. Where the machine permits no such isolation only our own templ
 import os
 import pickle
 import re
+import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, replace
@@ -124,6 +125,8 @@ async def test(edge: Edge, options: Options, program: str, ground: Ground) -> No
             os.chown(here, ground.user, ground.user)
         copy_program(here / "program")
         ensure_certificate(here / "default.crt", here / "default.key", here)
+        for authority in {one.authority for one in edge.secured if one.authority}:
+            shutil.copyfile(Path(edge.authorities) / f"{authority}.pem", here / f"{authority}.pem")
         text = await text_of(_elsewhere(edge, directory, ground), options, ground)
         (here / TEXT).write_text(text)
         _give(here)
@@ -146,6 +149,7 @@ def _elsewhere(edge: Edge, directory: str, ground: Ground) -> Edge:
         certificate_key=f"{directory}/default.key",
         journals=(),
         logs=directory,
+        authorities=directory,
     )
     if ground.isolated:
         return there

@@ -12,8 +12,10 @@ from nginx_config_renderer.policy import Balance, Condition, Scheme
 T = TypeVar("T")
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+_WHOLE: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)  # RFC 9110 §5.6.2
 _COOKIE_TEXT: Final = re.compile(r"[\x21-\x3a\x3c-\x7e]{0,255}", re.ASCII)  # RFC 6265 §4.1.1 without the semicolon
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{0,255}", re.ASCII)
@@ -58,6 +60,21 @@ def service(value: str) -> tuple[str, str]:
     return name, port
 
 
+def secret(value: str) -> tuple[str, str]:
+    """`name` or `namespace/name` of a Secret."""
+    namespace, slash, name = value.rpartition("/")
+    if not _NAME.fullmatch(name) or (slash and not _LABEL.fullmatch(namespace)):
+        raise ValueError("write the name of a Secret of the same namespace, such as backend-ca")
+    return namespace, name
+
+
+def host(value: str) -> str:
+    """The name of a host."""
+    if not _NAME.fullmatch(value.lower()):
+        raise ValueError("write the name of a host, such as db.example.org")
+    return value.lower()
+
+
 def boolean(value: str) -> bool:
     """`true` or `false`."""
     if value not in {"true", "false"}:
@@ -92,13 +109,9 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
     """A whole number."""
 
     def read(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = lowest - 1
-        if not lowest <= number <= highest:
+        if not _WHOLE.fullmatch(value) or not lowest <= int(value) <= highest:
             raise ValueError(f"write a whole number from {lowest} to {highest}")
-        return number
+        return int(value)
 
     return read
 

@@ -3,7 +3,7 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -20,13 +20,14 @@ from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.emergency import Standing, Tripped, standings
 from nginx_config_renderer.derive.external import names
 from nginx_config_renderer.derive.fallback import BY_FALLBACK, FALLBACK, Fallback, fallback, fallback_endpoints
-from nginx_config_renderer.derive.hosts import routes
+from nginx_config_renderer.derive.hosts import key_of, routes
 from nginx_config_renderer.derive.indexes import (
     BY_BACKEND,
     BY_EXTERNAL_NAME,
     BY_HOST,
     BY_NAME,
     BY_SECRET,
+    BY_SECURED,
     BY_TLS_HOST,
     BY_USED_SERVICE,
     INDEXES,
@@ -35,9 +36,11 @@ from nginx_config_renderer.derive.indexes import (
 )
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.derive.reach import EVERYWHERE, Reach, Reaching, reaching
+from nginx_config_renderer.derive.secured import Installed, bounds, installed
 from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
+from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.model import HostRoutes, IngressKey, PairKey
 from nginx_config_renderer.plan import BACKENDS, CERTIFICATES, HOSTS, PAIRS, POLICIES, Entry
 from nginx_config_renderer.policy import Policy
@@ -66,7 +69,7 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
 NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
 NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
-_LOCAL: Final = (Fallback, KeyPair, Reaching, Resolved, Tripped, Usual)  # objects that no message carries
+_LOCAL: Final = (Fallback, Installed, KeyPair, Reaching, Resolved, Tripped, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
@@ -94,6 +97,7 @@ class News:
     ingresses: bool = False
     options: bool = False
     names: bool = False
+    secured: bool = False
     streams: Entered = NOTHING_ENTERED
     comparisons: tuple[Comparison, ...] = ()
     sightings: tuple[Sighting, ...] = ()
@@ -107,11 +111,16 @@ class Part(Generic[K, V]):
     table: Table[K, V]
     key: Callable[[K], str]
     entry: Callable[[V], str]
+    waits: Callable[[V], bool] = lambda _: False
 
-    def update(self, changes: Sequence[Change]) -> tuple[dict[Entry, str | None], bool]:
-        """The entries that are different now, and whether the problems are."""
+    def update(self, changes: Sequence[Change], have: Container[Entry]) -> tuple[dict[Entry, str | None], bool]:
+        """The entries that are different now, and whether the problems are. What waits leaves in its place what is there."""
         delta = self.table.update(changes)
-        new = {(self.name, self.key(key)): None if value is None else self.entry(value) for key, value in delta.values.items()}
+        new: dict[Entry, str | None] = {}
+        for key, value in delta.values.items():
+            entry = self.name, self.key(key)
+            if value is None or not self.waits(value) or entry not in have:
+                new[entry] = None if value is None else self.entry(value)
         return new, delta.problems
 
 
@@ -139,13 +148,14 @@ class Wanted:
         self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
         self._pairs = Table(self._store, BY_SECRET, pairs(ours))
         self._needs = Table(self._store, BY_SECRET, needs(ours))
+        self._secured = Table(self._store, BY_SECURED, bounds(ours))
         self._names = Table(self._store, BY_EXTERNAL_NAME, names(ours))
         self._fallback = Table(self._store, BY_FALLBACK, fallback_endpoints())
         self._standings = Table(self._store, BY_NAME, standings(ours, switches))
         self._parts: tuple[Part[Any, Any], ...] = (
             Part(HOSTS, self._hosts, host_key, host_entry),
             Part(BACKENDS, self._backends, str, backend_entry),
-            Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry),
+            Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry, lambda special: special.waits),
             Part(CERTIFICATES, self._certificates, host_key, certificate_entry),
             Part(PAIRS, self._pairs, str, pair_entry),
             Part(BACKENDS, self._fallback, str, backend_entry),
@@ -206,6 +216,11 @@ class Wanted:
         """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
         namespace, _, rest = name.partition("/")
         return (BACKENDS, name) in self._entries or self._store.get(Ingress, namespace, rest) is not None
+
+    @property
+    def endpoints(self) -> Mapping[str, int]:
+        """How many endpoints each backend has that get requests."""
+        return {str(key): len(value.endpoints) for key, value in self._backends.values.items()}
 
     def uid_of(self, ref: ObjectRef) -> str:
         """The uid of an object; empty if it is not known."""
@@ -276,19 +291,28 @@ class Wanted:
         news = self._take((change,) if change is not None else ())
         key = PairKey(pair.metadata.namespace, pair.metadata.name)
         hosts = {host for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
-        known = {(PAIRS, str(key)), *((CERTIFICATES, host_key(host)) for host in hosts)}
+        users = ((POLICIES, str(key_of(ingress))) for ingress in self._store.by(BY_SECRET, key))
+        known = {(PAIRS, str(key)), *((CERTIFICATES, host_key(host)) for host in hosts), *users}
         return replace(news, entries=news.entries | known)
+
+    @property
+    def unread(self) -> tuple[PairKey, ...]:
+        """The Secrets that are needed and not read yet."""
+        return tuple(key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None)
 
     @property
     def unknown(self) -> frozenset[Entry]:
         """Entries that depend on Secrets which are not read yet, or on names which were not looked up yet: whatever nginx has there is
         better than nothing.
         """
-        unread = [key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None]
-        hosts = {host for key in unread for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
+        unread = self.unread
+        users = [ingress for key in unread for ingress in self._store.by(BY_SECRET, key)]
+        hosts = {host for ingress in users for host in tls_hosts(ingress)}
+        treated = ((POLICIES, str(key_of(ingress))) for ingress in users)
         unresolved = [name for name in self._names.values if self._store.get(Resolved, "", name) is None]
         leading = (entry for name in unresolved for entry in self._leading_to(name))
-        return frozenset({*((PAIRS, str(key)) for key in unread), *((CERTIFICATES, host_key(host)) for host in hosts), *leading})
+        certificates = ((CERTIFICATES, host_key(host)) for host in hosts)
+        return frozenset({*((PAIRS, str(key)) for key in unread), *certificates, *treated, *leading})
 
     def resolve(self, found: Resolved) -> News:
         """Takes what a name means. All that depends on it is told, since it was unknown before."""
@@ -307,6 +331,21 @@ class Wanted:
         users = (ingress for service in services for ingress in self._store.by(BY_USED_SERVICE, service))
         keys = {key for ingress in users for key in backends(ingress) if (key.namespace, key.service) in services}
         return frozenset((BACKENDS, str(key)) for key in keys)
+
+    @property
+    def secured(self) -> tuple[SecureLocation, ...]:
+        """The locations that nginx must have for backends that must prove who they are."""
+        return tuple(sorted({bound.location for bound in self._secured.values.values()}, key=lambda one: one.name))
+
+    @property
+    def authorities(self) -> dict[str, str]:
+        """The bundles of authorities that they use, by name."""
+        return {bound.location.authority: bound.authorities for bound in self._secured.values.values() if bound.location.authority}
+
+    def install(self, names: frozenset[str]) -> News:
+        """Takes which of those locations nginx has."""
+        change = self._store.apply(installed(names))
+        return self._take((change,) if change is not None else ())
 
     def trip(self, key: IngressKey, reasons: Mapping[str, str]) -> News:
         """Takes what this edge found out about an Ingress: backend → why it gets no requests."""
@@ -331,7 +370,7 @@ class Wanted:
         new: dict[Entry, str | None] = {}
         problems = False
         for part in self._parts:
-            entries, more_problems = part.update(changes)
+            entries, more_problems = part.update(changes, self._entries)
             new |= entries
             problems |= more_problems
         for entry, text in new.items():
@@ -344,5 +383,6 @@ class Wanted:
         ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
         options = any(change.ref == self._options for change in changes)
         needs, named = bool(self._needs.update(changes).values), bool(self._names.update(changes).values)
+        secured = bool(self._secured.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, entered)
+        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, secured, entered)

@@ -28,9 +28,9 @@ class Issued:
 class Authority:
     """An authority of a test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "An authority of a test") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "An authority of a test")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         basic = x509.BasicConstraints(ca=True, path_length=None)
         self._certificate = (
             self._builder(self._name, self._key, 1, 3650).add_extension(basic, critical=True).sign(self._key, hashes.SHA256())

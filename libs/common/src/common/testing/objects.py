@@ -90,6 +90,13 @@ def tls_secret(name: str, issued: Issued, namespace: str = NAMESPACE) -> Raw:
     return _object("v1", "Secret", name, namespace) | {"type": "kubernetes.io/tls", "data": data}
 
 
+def opaque_secret(name: str, data: Mapping[str, bytes], namespace: str = NAMESPACE) -> Raw:
+    """A Secret of any keys."""
+    return _object("v1", "Secret", name, namespace) | {
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()}
+    }
+
+
 def deployment(name: str, image: str, *, replicas: int = 1, port: int = 8080, namespace: str = NAMESPACE) -> Raw:
     """A Deployment of one container, ready when its port answers GET /, found by the label `app`."""
     labels = {"app": name}

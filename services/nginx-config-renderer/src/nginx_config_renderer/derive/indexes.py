@@ -7,7 +7,7 @@ from typing import Final
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
-from nginx_config_renderer.annotations import passes, standby
+from nginx_config_renderer.annotations import backend_secret, is_secured, passes, standby
 from nginx_config_renderer.model import BackendKey, IngressKey, PairKey
 from nginx_config_renderer.streams import PROTOCOLS, EntryKey
 
@@ -97,6 +97,9 @@ def tls_secrets(ingress: Ingress, host: str) -> Iterator[PairKey]:
 def secrets(ingress: Ingress) -> Iterator[PairKey]:
     """All Secrets that `ingress` names."""
     yield from (PairKey(ingress.metadata.namespace, entry.secret_name) for entry in ingress.spec.tls if entry.secret_name)
+    shown = backend_secret(ingress)
+    if shown is not None:
+        yield PairKey(ingress.metadata.namespace, shown)
 
 
 def entries(found: ConfigMap) -> Iterator[EntryKey]:
@@ -114,6 +117,7 @@ def switches(found: ConfigMap) -> Iterator[tuple[str, str, str]]:
 
 BY_NAME: Final = Index(Ingress, lambda ingress: (IngressKey(ingress.metadata.namespace, ingress.metadata.name),))
 BY_HOST: Final = Index(Ingress, hosts)
+BY_SECURED: Final = Index(Ingress, lambda ingress: BY_NAME.keys(ingress) if is_secured(ingress) else ())
 BY_TLS_HOST: Final = Index(Ingress, tls_hosts)
 BY_SECRET: Final = Index(Ingress, secrets)
 BY_BACKEND: Final = Index(Ingress, backends)
@@ -129,6 +133,7 @@ INDEXES: Final = (
     BY_HOST,
     BY_TLS_HOST,
     BY_SECRET,
+    BY_SECURED,
     BY_BACKEND,
     BY_USED_SERVICE,
     BY_EXTERNAL_NAME,

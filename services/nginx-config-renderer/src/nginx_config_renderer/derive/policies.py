@@ -6,6 +6,7 @@ from common.contracts.objects import Ingress
 from common.store import Derived, Reads
 from nginx_config_renderer.annotations import wishes
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.secured import secured
 from nginx_config_renderer.derive.usual import usual
 from nginx_config_renderer.model import IngressKey
 from nginx_config_renderer.policy import Special
@@ -20,7 +21,9 @@ def policies(ours: Class) -> Callable[[Reads, IngressKey], Derived[Special]]:
             return Derived(None)
         everybody = usual(view)
         asked = wishes(ingress, everybody)
-        special = asked.canary is None and asked.policy != everybody
-        return Derived(Special(asked.policy, everybody) if special else None, asked.problems)
+        if asked.canary is not None or asked.policy == everybody:
+            return Derived(None, asked.problems)
+        special, problems = secured(view, ingress, Special(asked.policy, everybody))
+        return Derived(special, (*asked.problems, *problems))
 
     return derive

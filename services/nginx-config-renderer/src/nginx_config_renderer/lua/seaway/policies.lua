@@ -4,7 +4,7 @@ local cache = require("seaway.cache")
 local cjson = require("cjson.safe")
 local tables = require("seaway.tables")
 
-local policies = {}
+local policies = { secured = {} } -- the locations for backends that must prove who they are
 
 -- A variable of nginx, or text as it is: {"$request_uri"} -> {variable "request_uri"}
 local function parts(given)
@@ -30,6 +30,9 @@ local function decode(text)
             on[condition] = true
         end
         policy.retry.on = on
+    end
+    if policy.tls and not policies.secured[policy.at] then
+        policy.deny = true -- this nginx cannot make the backend prove what it should
     end
     return policy
 end

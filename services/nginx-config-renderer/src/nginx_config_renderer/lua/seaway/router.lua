@@ -151,6 +151,9 @@ function router.decide(routes, path, scheme)
     if policy == nil then
         return target, nil, route
     end
+    if policy.deny then
+        return nil, UNAVAILABLE, route
+    end
     if too_large(policy) then
         return nil, TOO_LARGE, route
     end
