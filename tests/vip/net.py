@@ -327,3 +327,22 @@ def drain(listener: socket.socket) -> None:
     with contextlib.suppress(BlockingIOError):
         while True:
             listener.accept()[0].close()
+
+
+def frames() -> socket.socket:
+    """All that comes and goes on eth0."""
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    made.bind(("eth0", 0x0003))
+    made.setblocking(False)  # noqa: FBT003
+    return made
+
+
+def heard_more(said: socket.socket, heard: list[int]) -> bool:
+    """Counts advertisements of both machines; whether there was one."""
+    before = sum(heard)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            packet, (_, protocol, *_) = said.recvfrom(2048)
+            if protocol == 0x0800 and packet[9] == 112:
+                heard[packet[15] - 1] += 1
+    return sum(heard) > before

@@ -99,8 +99,13 @@ async def test_a_node_whose_edge_is_dead_gives_its_addresses_up(world: Scene) ->
     await world.moved_from(before)
     await world.came_through(began, "edge dead")
     await wait_until(lambda: world.crew.health(before) == "-254" and "HeldBack" in world.crew.alerts(), within=SOON)
+    assert "HeldBack" in world.crew.seaway("alerts")
+    pid = world.crew.services[before.name].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)  # it cannot say any more that this is over; the next one does
     world.edges[before.name] = edge(before)
     await wait_until(lambda: world.crew.health(before) == "0" and "HeldBack" not in world.crew.alerts(), within=SOON)
+    await wait_until(lambda: "HeldBack" not in world.crew.seaway("alerts"), within=SOON, every=0.5)
     await wait_until(world.settled, within=SOON)
 
 

@@ -1,8 +1,6 @@
 """Configurations that keepalived would end on: they are refused, and what runs goes on."""
 
 import asyncio
-import contextlib
-import socket
 import time
 from dataclasses import replace
 from ipaddress import ip_address
@@ -18,7 +16,7 @@ from keepalived_vip.keepalived import Refused
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.model import Instance, Layout, Peer
 from keepalived_vip.render import Style, render
-from tests.vip.net import SOON, Watch, network
+from tests.vip.net import SOON, Watch, frames, heard_more, network
 from tests.vip.world import Keepalived, running
 
 VIP = "10.9.0.100"
@@ -101,25 +99,6 @@ async def test_a_node_that_is_alone_and_a_router_with_the_same_vrid_leave_each_o
             assert not watch.gaps(VIP, began)
             assert not watch.gaps("10.9.0.200", began)
         said.close()
-
-
-def frames() -> socket.socket:
-    """All that comes and goes on eth0."""
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-    made.bind(("eth0", 0x0003))
-    made.setblocking(False)  # noqa: FBT003
-    return made
-
-
-def heard_more(said: socket.socket, heard: list[int]) -> bool:
-    """Counts advertisements of both machines; whether there was one."""
-    before = sum(heard)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            packet, (_, protocol, *_) = said.recvfrom(2048)
-            if protocol == 0x0800 and packet[9] == 112:
-                heard[packet[15] - 1] += 1
-    return sum(heard) > before
 
 
 @pytest.mark.parametrize("text", ["vrrp_instance x {", "nonsense\n", render(DOUBLE_VRID, Style("lo", "/x"))])

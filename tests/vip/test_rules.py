@@ -1,7 +1,9 @@
 """What we believe of keepalived's reloads, held against keepalived."""
 
 import random
+import time
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from common.testing.debian import Installation
 from keepalived_vip.model import Address, Instance, Layout, Peer
 from keepalived_vip.render import Style, anchor, render
 from keepalived_vip.steps import reloaded, steps
-from tests.vip.net import SOON, Watch, network
+from tests.vip.net import SOON, Watch, frames, heard_more, network
 from tests.vip.world import Keepalived, running
 
 POOL = [ip_address(f"10.9.0.{number}") for number in range(100, 112)]
@@ -92,6 +94,35 @@ async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path
             assert not any("Entering BACKUP" in line for line in keepalived.lines[20:])
         print(f"longest time without its address in a move between instances: {longest * 1000:.2f} ms")
         assert longest < 0.15
+
+
+async def test_nodes_that_differ_in_their_addresses_have_one_master(tmp_path: Path, installation: Installation) -> None:
+    """As they do during every change, for as long as it takes until all have it."""
+    with network(2) as net, Watch(net.machines) as watch:
+        programs = [Keepalived(machine, tmp_path / machine.name, installation) for machine in net.machines]
+        style = Style("eth0", str(programs[0].track_file), preempt_delay=None)
+
+        def text(number: int, *addresses: Address) -> str:
+            here, there = net.machines[number], net.machines[1 - number]
+            made = Instance(0, 4, 50, 240 - 40 * number, here.v4, (Peer(there.name, there.v4),), tuple(sorted(addresses, key=int)))
+            return render(Layout((made,)), style)
+
+        for number, program in enumerate(programs):
+            program.configuration.write_text(text(number, POOL[0]))
+        said = net.machines[1].space.enter(frames)
+        async with running(*programs):
+            await has(watch, dict.fromkeys(POOL[:1], ""))
+            began = time.monotonic()
+            (master,) = (int(name[-1]) - 1 for name in watch.holders(str(POOL[0])))
+            for changed, addresses in ((master, POOL), (1 - master, POOL[:3])):
+                await programs[changed].reload(text(changed, *addresses))
+                heard = [0, 0]
+                while heard[master] < 10:
+                    await wait_until(partial(heard_more, said, heard), within=SOON)
+            assert held(watch) == set(POOL)
+            assert not any(watch.overlaps(str(address), began) for address in POOL)
+            assert not watch.gaps(str(POOL[0]), began)
+        said.close()
 
 
 def test_the_anchor_of_an_instance_is_its_own() -> None:

@@ -1,12 +1,14 @@
 """Tell: facts of addresses that move, and alerts of what an operator should act on.
 
-Each node tells of itself. What can only be seen by comparing all nodes is told by one of them.
+Each node tells of itself. What can only be seen by comparing all nodes is told by one of them, in the name of all: when that one falls
+silent, the next goes on with the same alerts. Who begins ends what may be left from before.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from common.contracts.facts import Severity
 from common.runtime.reports import Reports
 from keepalived_vip import metrics
 from keepalived_vip.census import nowhere, speaker, twice
@@ -18,6 +20,17 @@ from keepalived_vip.station import Station
 
 LOOK: Final = 1.0  # seconds between two looks
 PATIENCE: Final = 5.0  # seconds that something may last before it is worth an alert
+ALL: Final = "all-nodes"
+NOWHERE: Final = "AddressNowhere"
+TWICE: Final = "AddressTwice"
+OWN: Final[tuple[tuple[str, Severity], ...]] = (
+    ("KeepalivedDown", "critical"),
+    ("ConfigurationRefused", "critical"),
+    ("NoPart", "critical"),
+    ("HeldBack", "warning"),
+    ("DuplicateAddress", "critical"),
+    ("DetectorOff", "warning"),
+)
 _SHOWN: Final = 5
 
 
@@ -30,10 +43,14 @@ class Teller:
         self._station = station
         self._detector = detector
         self._reports = reports
+        self._together = reports.of(ALL)
+        self._speaks = False
         self._since: dict[str, float] = {}
 
     async def run(self) -> None:
         """Tells until cancelled."""
+        for name, severity in OWN:
+            self._reports.over(name, severity)
         while True:
             await asyncio.sleep(LOOK)
             while self._station.moves:
@@ -66,22 +83,26 @@ class Teller:
     def _all(self, wanted: Mapping[Address, int], now: float) -> None:
         heard = self._known.heard
         mine = speaker(heard, now) == self._settings.node
+        if mine and not self._speaks:
+            self._together.over(NOWHERE, "critical")
+            self._together.over(TWICE, "critical")
+        self._speaks = mine
         lost = nowhere(heard, wanted, now) if mine else ()
-        self._alert("AddressNowhere", f"no node holds {_listed(lost)}; `seaway vip list` shows why" if lost else None, now)
+        self._alert(NOWHERE, f"no node holds {_listed(lost)}; `seaway vip list` shows why" if lost else None, now)
         double = twice(heard, wanted, now) if mine else {}
         sentence = None
         for address, names in list(double.items())[:1]:
             others = f" (and {len(double) - 1} more)" if len(double) > 1 else ""
             sentence = f"{address}{others} is held by {' and '.join(names)}, which do not hear each other's VRRP"
-        self._alert("AddressTwice", sentence, now)
+        self._alert(TWICE, sentence, now)
 
-    def _alert(self, name: str, summary: str | None, now: float, severity: str = "critical") -> None:
+    def _alert(self, name: str, summary: str | None, now: float, severity: Severity = "critical") -> None:
         """Raises what has lasted for a while."""
         if summary is None:
             self._since.pop(name, None)
         elif now - self._since.setdefault(name, now) < PATIENCE:
             return
-        self._reports.alert(name, "warning" if severity == "warning" else "critical", summary)
+        (self._together if name in {NOWHERE, TWICE} else self._reports).alert(name, severity, summary)
 
 
 def _listed(addresses: Sequence[object]) -> str:
