@@ -207,6 +207,13 @@ async def test_the_services_own_rights_suffice(seaway: Balanced) -> None:
     assert "forbidden" not in said.lower()
 
 
+def test_no_part_was_ever_started_again(seaway: Balanced) -> None:
+    """What was killed came back within its container; nothing ended one."""
+    states = [(pod["metadata"]["name"], each) for pod in seaway.pods() for each in pod["status"].get("containerStatuses", ())]
+    assert len(states) == 9, states
+    assert not {name: each.get("lastState") for name, each in states if each["restartCount"] > 0}, seaway.logs()
+
+
 async def test_nothing_is_left_on_a_node_that_is_no_edge_any_more(seaway: Balanced, namespace: str) -> None:
     address = await balanced(seaway, namespace)
     assert "seaway_lb" in tables()
