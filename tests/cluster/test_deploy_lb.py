@@ -42,6 +42,11 @@ class Balanced(Installed):
         """What a command in a container writes."""
         return self.cluster.kubectl("-n", EDGE, "exec", workload, "-c", container, "--", "sh", "-c", command).strip()
 
+    def processes(self, workload: str, container: str, program: str) -> set[str]:
+        """The numbers of a program's processes, without those that have ended and wait for somebody to take note of it."""
+        alive = f"grep -qx {program} $each/comm && ! grep -q '^State:.Z' $each/status && echo ${{each#/proc/}}"
+        return set(self.inside(workload, container, f"for each in /proc/[0-9]*; do {alive}; done; true").split())
+
     async def ask(self, address: str) -> str:
         """The pod that answers the client; nothing if nobody does."""
         made = await self.client.socket(socket.AF_INET)
@@ -181,13 +186,12 @@ async def test_a_rolling_update_behind_a_load_balancer_loses_no_request(seaway: 
 async def test_killed_programs_come_back_with_what_they_had(seaway: Balanced, namespace: str) -> None:
     address = await balanced(seaway, namespace)
     for workload, container, program in ((LB, "haproxy", "haproxy"), (VIPS, "keepalived", "keepalived")):
-        numbers = f"grep -lx {program} /proc/[0-9]*/comm | cut -d/ -f3 | tr '\\n' ' '"
-        before = seaway.inside(workload, container, numbers).split()
+        before = seaway.processes(workload, container, program)
         seaway.inside(workload, container, f"kill -KILL {' '.join(before)}")
 
-        def others(where: tuple[str, str, str] = (workload, container, numbers), old: list[str] = before) -> bool:
-            now = seaway.inside(*where).split()
-            return len(now) >= len(old) and not set(now) & set(old)
+        def others(where: tuple[str, str, str] = (workload, container, program), old: set[str] = before) -> bool:
+            now = seaway.processes(*where)
+            return len(now) >= 2 and not now & old  # the one that watches, and the one that works
 
         await wait_until(others, within=SOON)
         await answered(seaway, address)
