@@ -1,5 +1,5 @@
-"""Renews the generated documents: `docs/subjects.md` from the contracts, `docs/annotations.md` and
-`docs/settings.md` from the renderer's tables.
+"""Renews the generated documents: `docs/subjects.md` from the contracts, `docs/annotations.md`, `docs/service-annotations.md` and
+`docs/settings.md` from the tables of the services.
 
 With `--check` it only says whether they are current.
 """
@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import haproxy_lb.annotations
 from common.bus.streams import ALL
-from common.contracts import subjects, vips
+from common.contracts import balancers, subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
@@ -108,6 +109,7 @@ def markers_and_facts() -> str:
         ("Fact: held, released", "evt.v1.<cluster>.keepalived-vip.held", vips.VipMoved),
         ("Plan of floating addresses", "wanted.v1.<cluster>.keepalived-vip.plan", vips.VipPlan),
         ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
+        ("What a balancer finds", "wanted.v1.<cluster>.haproxy-lb.node=2F<name>", balancers.BalancerFound),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
         (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]
@@ -158,6 +160,36 @@ def _annotation(one: annotations.Annotation) -> str:
     return f"| `{name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
 
 
+SERVICES_HEAD = """\
+# Annotations of Services
+
+Made from `annotations.py` of haproxy-lb by `make docs`; a test fails when it is stale. Edit the table there, not this file.
+
+They are for Services of type LoadBalancer that haproxy-lb answers, and begin with `seaway.dev/`. A value that cannot be read is told to the
+Service, and stands for nothing: it is served as if the annotation were not there.
+"""
+_OF_SERVICES = {
+    "address": "Its address",
+    "endpoints": "Who answers",
+    "treatment": "How connections are treated",
+    "check": "Health checks",
+    "timeouts": "Times",
+}
+
+
+def service_annotations_page() -> str:
+    """Which annotations of Services are known."""
+    parts = [SERVICES_HEAD]
+    for of, title in _OF_SERVICES.items():
+        rows = "\n".join(
+            f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
+            for one in haproxy_lb.annotations.TABLE
+            if one.of == of
+        )
+        parts.append(f"\n## {title}\n\n| annotation | what it does | unless given |\n|---|---|---|\n{rows}\n")
+    return "".join(parts)
+
+
 SETTINGS_HEAD = """\
 # Settings of the edge
 
@@ -182,6 +214,7 @@ def settings_page() -> str:
 DOCUMENTS: dict[str, Callable[[], str]] = {
     "docs/subjects.md": subjects_page,
     "docs/annotations.md": annotations_page,
+    "docs/service-annotations.md": service_annotations_page,
     "docs/settings.md": settings_page,
 }
 

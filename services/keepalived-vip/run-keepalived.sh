@@ -3,6 +3,8 @@
 #
 # It waits for the configuration that the service writes, and starts keepalived again when it ends, sooner than a container could be. TERM
 # ends keepalived in order: it tells the other nodes, and gives its addresses up.
+#
+# Without BFD (-B), for which keepalived 2.3 wants a file in a place that is not ours, or says that it is running already.
 set -u
 
 run=${SEAWAY_RUN:-/run/seaway/vip}
@@ -29,7 +31,7 @@ done
 while [ -z "$ending" ]; do
     rm -f "$run/keepalived.pid" "$run/vrrp.pid" # of one that was killed; a new one would not start where such a process is
     began=$(date +%s)
-    keepalived -n -l -P -f "$run/keepalived.conf" -p "$run/keepalived.pid" -r "$run/vrrp.pid" &
+    keepalived -n -l -P -B -f "$run/keepalived.conf" -p "$run/keepalived.pid" -r "$run/vrrp.pid" &
     keepalived=$!
     while [ -z "$ending" ] && alive; do
         wait "$keepalived"

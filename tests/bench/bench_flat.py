@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from common.testing.authority import Authority, Issued
-from common.testing.objects import endpoint_slice, ingress, rule, service
+from common.testing.objects import endpoint_slice, ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from tests.bench.effort import Effort
 from tests.bench.memory import MIB, largest
@@ -66,6 +66,7 @@ async def _move(world: EdgeWorld, number: int) -> None:
 async def _renew(world: EdgeWorld, issued: list[Issued]) -> None:
     now = dt.datetime.now(dt.UTC)
     for at, one in enumerate(issued):
+        world.feed(tls_secret(f"s{at}", one))
         pair = keypairs.read("default", f"s{at}", one.data, now)
         world.applier.want(world.wanted.learn(pair).entries)
     await world.settle()

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from common.testing.kubernetes.child import Child
 from common.testing.ports import free_port
+from nginx_config_renderer.admin import Admin
+from nginx_config_renderer.contract import fingerprint_of
 from tests.bench.effort import program
 from tests.bench.visitor import Visitor
 from tests.bench.world import CLASS, CONTROLLER, PORT, World, host, served
@@ -105,7 +107,18 @@ async def seaway(world: World) -> AsyncIterator[Edge]:
         where = [f"--http={port}", f"--https={tls_port}", f"--data={directory}/data", "--workers=1"]
         command = [binary, "up", *whence, *where]
         async with _running(Edge("Seaway", port, tls_port=tls_port), command, Path(directory), world, end=signal.SIGTERM) as edge:
+            await _configured(Path(directory) / "data/nginx")
             yield edge
+
+
+async def _configured(state: Path) -> None:
+    """Waits until nginx has the settings of the world, for a reload would end connections of the measurement."""
+    async with asyncio.timeout(SERVING_WITHIN), Admin(state / "run/admin.sock") as admin:
+        while True:
+            text = (state / "nginx.conf").read_text()
+            if "log_format" not in text and (await admin.status()).fingerprint == fingerprint_of(text):
+                return
+            await asyncio.sleep(0.1)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ class Effort:
     endpoint_changes: int  # over which memory must stay as it is
     certificate_changes: int  # likewise
     joins: int  # followers that join, one after another
+    balanced: int  # Services of type LoadBalancer
 
 
 FULL = Effort(
@@ -41,6 +42,7 @@ FULL = Effort(
     endpoint_changes=100_000,
     certificate_changes=1000,
     joins=5,
+    balanced=1000,
 )
 TINY = Effort(
     sites=2,
@@ -55,6 +57,7 @@ TINY = Effort(
     endpoint_changes=100,
     certificate_changes=20,
     joins=1,
+    balanced=20,
 )
 
 

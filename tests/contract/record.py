@@ -10,6 +10,7 @@ from typing import Any
 
 from common.codec import digest, encode
 from common.contracts.addresses import AddressesWanted, WantedAddress, wanted_event
+from common.contracts.balancers import BalancerFound, UnwellEndpoint, found_event
 from common.contracts.events import CloudEvent
 from common.contracts.facts import AddressGiven, Alert, Applied, alert_event, fact_event, object_name, rejected
 from common.contracts.objects import BY_KIND
@@ -46,6 +47,13 @@ def messages() -> dict[str, CloudEvent]:
         instance="lb-1", revision=3, addresses=(WantedAddress(ip="192.0.2.1", pool="public", services=("shop/web",)),)
     )
     events["wanted-addresses"] = wanted_event(wish, service="haproxy-lb", id="5", time=TIME)
+    finds = BalancerFound(
+        node="edge-1",
+        trouble="HAProxy is away",
+        unwell=(UnwellEndpoint(namespace="shop", service="web", port=80, endpoint="10.0.0.1:8080"),),
+        more=2,
+    )
+    events["balancer-found"] = found_event(finds, id="6", time=TIME)
     alert = Alert(
         name="BusFull",
         service="watcher",

@@ -7,7 +7,7 @@ import pytest
 
 from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
-from tests.e2e.up_world import SOON, up, write
+from tests.e2e.up_world import SOON, Up, up, write
 from tests.edge.world import backend
 
 pytestmark = pytest.mark.timeout(180)
@@ -57,3 +57,16 @@ async def test_an_operator_is_told_what_answers_a_request_and_what_became_of_eac
             code, told, errors = await seaway.command_output("explain", HOST, "--edge", "elsewhere")
             assert (code, told) == (1, "")
             assert "there is no edge 'elsewhere'" in errors
+
+
+async def test_a_machine_that_permits_too_little_is_told_so_at_the_start_with_the_value_to_set(tmp_path: Path) -> None:
+    (tmp_path / "manifests").mkdir()
+    seaway = Up(tmp_path, f"--manifests={tmp_path / 'manifests'}")
+    seaway.command = ["prlimit", "--nofile=2048:2048", *seaway.command]
+    await seaway.start()
+    try:
+        await seaway.ready()
+        assert "a process may have 2048 files and connections open, and 32768 are needed" in seaway.said
+        assert "LimitNOFILE=32768" in seaway.said
+    finally:
+        await seaway.end()

@@ -1,5 +1,6 @@
 """`seaway up` on a cluster: it reads keys there, and tells there what became of each Ingress."""
 
+import json
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -88,3 +89,45 @@ async def test_an_ingress_shows_where_it_is_served_and_what_is_wrong_with_it(
         await kube.create(SERVICES, service("another"), namespace="default")
         await seaway.until("shop.example", "308")
         assert (await kube.get(SHOP))["metadata"]["resourceVersion"] == version, "what is shown already is not written again"
+
+
+async def test_a_problem_that_comes_again_is_one_event_that_counts_and_is_quiet_when_it_is_mended(
+    api: KubeApi, kube: KubeSession, tmp_path: Path
+) -> None:
+    async def complaints(name: str) -> list[int]:
+        """How often each Event about an Ingress says that a Service is missing."""
+        events = [dict(raw) for raw in (await kube.list(EVENTS)).items]
+        mine = [one for one in events if one["reason"] == "ServiceNotFound" and one["regarding"]["name"] == name]
+        return [(one.get("series") or {"count": 1})["count"] for one in mine]
+
+    await kube.create(CLASSES, ingress_class())
+    await kube.create(INGRESSES, ingress("shop", rule("shop.example", "/", "web:80")), namespace="default")
+    async with up(tmp_path, f"--kubeconfig={api.kubeconfig}", "--publish-status-address=192.0.2.7") as seaway:
+
+        async def told(name: str, *counts: int) -> None:
+            async def as_often() -> bool:
+                return await complaints(name) == [*counts]
+
+            await wait_until(as_often, within=2 * SOON)
+
+        async def listed(name: str, state: str) -> None:
+            async def is_so() -> bool:
+                (states,) = json.loads((await seaway.command_output("ingress", "list", "-o", "json"))[1])["edges"].values()
+                return any(one["name"] == name and one["state"] == state for one in states)
+
+            await wait_until(is_so, within=SOON)
+
+        await told("shop", 1)
+        await kube.create(SERVICES, service("web"), namespace="default")
+
+        async def mended() -> bool:
+            return "is in force again" in (await seaway.command_output("events"))[1]
+
+        await wait_until(mended, within=SOON)
+        await kube.delete(ObjectRef(SERVICES, "default", "web"))
+        await told("shop", 2)
+        await kube.create(SERVICES, service("web"), namespace="default")
+        await kube.create(INGRESSES, ingress("other", rule("other.example", "/", "none:80")), namespace="default")
+        await told("other", 1)
+        await listed("other", "serving")
+        assert await complaints("shop") == [2], "what is mended is not told any more"

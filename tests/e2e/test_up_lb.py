@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -33,6 +34,7 @@ pytestmark = [
 ]
 SERVICES = Resource("", "services")
 SLICES = Resource("discovery.k8s.io", "endpointslices")
+NAMESPACES = Resource("", "namespaces")
 NODES = Resource("", "nodes")
 POOLS = ObjectRef(Resource("", "configmaps"), "seaway-edge", "lb-pools")
 A, B = "10.82.0.10", "10.82.0.11"
@@ -168,7 +170,16 @@ async def test_services_are_answered_at_addresses_that_the_machine_holds_and_not
         assert f"inet {web}/32" in await edge.sees("ip", "address", "show", "dev", "c0")
         listed = await edge.seaway("lb", "list", "--default")
         assert re.search(rf"default +web +{re.escape(web)} ", listed), listed
-        assert "address is held by edge-1" in await edge.seaway("lb", "explain", "default/web") or True
+        explained: list[str] = []
+
+        async def whole() -> bool:
+            explained[:] = (await edge.seaway("lb", "explain", "default/web")).splitlines()
+            return all(any(words in line for line in explained) for words in ("held by node edge-1", f"{A}:8080, in use, well"))
+
+        try:
+            await wait_until(whole, within=SOON)
+        except AssertionError:
+            raise AssertionError("\n".join(explained)) from None
 
         for program in ("haproxy_lb", "/haproxy -W", "keepalived_vip"):
             killed = edge.processes(program)[0]
@@ -190,3 +201,82 @@ async def test_services_are_answered_at_addresses_that_the_machine_holds_and_not
     assert "127.107" not in await edge.sees("ip", "address")
     assert "proto 83" not in await edge.sees("ip", "-6", "route", "show", "table", "all")
     assert await shown(kube, "web") == web, "the address is the Service's, also over an end"
+
+
+async def refusal(seaway: Up, *before: str) -> str:
+    """What it says when it ends at once; `before` is how it is started."""
+    seaway.command = [*before, *seaway.command]
+    await seaway.start()
+    try:
+        assert await seaway.ended(SOON) != 0
+    finally:
+        if seaway.code is None:
+            os.kill(seaway.pid, signal.SIGKILL)
+    assert "Traceback" not in seaway.said
+    return " ".join(seaway.said.split())
+
+
+def empty(directory: Path) -> Path:
+    """A kubeconfig of no cluster, in a directory for everybody."""
+    directory.chmod(0o777)
+    path = directory / "kubeconfig"
+    path.write_text("apiVersion: v1\nkind: Config\n")
+    return path
+
+
+def without(program: str) -> tuple[str, ...]:
+    """How a command is started on a machine that has no such program."""
+    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin") or ""
+    return ("unshare", "--mount", "sh", "-c", f'mount --bind /dev/null "{path}"; exec "$@"', "sh")
+
+
+LB = ("--lb", f"--lb-pool={POOL}")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "said"),
+    [
+        ((), ("--lb",), "--lb needs addresses to give; name a network with --lb-pool CIDR, such as 192.0.2.16/28"),
+        ((), ("--vip-interface=lo",), "--lb-pool, --lb-default and --vip-interface are for load balancers; give --lb too"),
+        ((), ("--lb", "--lb-pool=10.0.0.0/33"), "--lb-pool: '10.0.0.0/33': this is no address; write a network 192.0.2.0/28"),
+        ((), (*LB, "--vip-interface=eth77"), "there is no interface eth77 here; --vip-interface may be one of lo"),
+        (without("haproxy"), LB, "haproxy is missing; install it with: apt-get install haproxy"),
+        (without("nft"), LB, "nft is missing; install it with: apt-get install nftables"),
+        (without("keepalived"), (*LB, "--vip-interface=lo"), "keepalived is missing; install it with: apt-get install keepalived"),
+        (NOBODY, LB, "load balancers change the kernel's tables, which is for root; run this as root, or leave --lb out"),
+    ],
+)
+async def test_what_cannot_be_is_refused_with_the_mend(
+    tmp_path: Path, before: tuple[str, ...], given: tuple[str, ...], said: str
+) -> None:
+    assert said in await refusal(Up(tmp_path, f"--kubeconfig={empty(tmp_path)}", *given), *before)
+
+
+async def test_a_folder_of_manifests_has_no_load_balancers(tmp_path: Path) -> None:
+    seaway = Up(tmp_path, f"--manifests={tmp_path}", *LB)
+    assert "a folder of manifests is none; use --kubeconfig FILE" in await refusal(seaway)
+
+
+async def test_a_port_that_another_program_has_is_told_with_the_flag(tmp_path: Path) -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = taken.getsockname()[1]
+        seaway = Up(tmp_path, f"--kubeconfig={empty(tmp_path)}", *LB, f"--lb-port={port}")
+        assert f"port {port} is taken by another program; free it, or choose another one with --lb-port" in await refusal(seaway)
+
+
+async def test_pools_that_somebody_else_wrote_are_left_as_they_are(
+    net: Network, api: KubeApi, kube: KubeSession, tmp_path: Path
+) -> None:
+    await kube.create(NAMESPACES, {"metadata": {"name": POOLS.namespace}})
+    theirs = {"pools.yaml": "pools: []\n"}
+    await kube.apply(POOLS, {"data": theirs}, manager="somebody")
+    said = await refusal(Edge(net, api, tmp_path, *LB))
+    assert "ConfigMap seaway-edge/lb-pools has other pools than --lb-pool says" in said
+    assert "somebody" in said
+    assert (await kube.get(POOLS))["data"] == theirs
+
+
+async def test_a_machine_that_is_no_node_is_told_so(net: Network, api: KubeApi, kube: KubeSession, tmp_path: Path) -> None:
+    said = await refusal(Edge(net, api, tmp_path, *LB, "--vip-interface=c0", "--node=elsewhere"))
+    assert "the cluster has no Node elsewhere, and addresses are held by nodes; name this machine's with --node" in said

@@ -20,7 +20,7 @@ async def world(own: EdgeWorld) -> EdgeWorld:
 
 async def scraped(world: EdgeWorld) -> dict[tuple[str, str], float]:
     """Name and Ingress (or Service, or state) → value, buckets left out; the classes of a status are names of their own."""
-    text = await Scrape(world.admin, world.wanted.knows, lambda: True).text()
+    text = await Scrape(world.admin, world.wanted, lambda: True).text()
     found: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -82,4 +82,11 @@ async def test_an_ingress_that_is_gone_is_forgotten_and_a_new_one_begins_at_noth
 
 async def test_while_nginx_is_away_there_are_no_counts_and_no_error(world: EdgeWorld) -> None:
     await world.nginx.stop(5)
-    assert await Scrape(world.admin, world.wanted.knows, lambda: True).text() == ""
+    text = await Scrape(world.admin, world.wanted, lambda: True).text()
+    assert {family.name for family in text_string_to_metric_families(text)} == {"seaway_edge_endpoints"}
+
+
+async def test_it_says_how_many_endpoints_each_backend_has(world: EdgeWorld) -> None:
+    assert (await scraped(world))["seaway_edge_endpoints", "web"] == 1
+    await world.put(ingress("empty", rule("empty.example", "/", "nobody:80")), service("nobody"))
+    assert (await scraped(world))["seaway_edge_endpoints", "nobody"] == 0

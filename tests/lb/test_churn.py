@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.model import Backend, Endpoint, Frontend
 from haproxy_lb.slots import Kind
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, balancer, service
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 
 
 @pytest.fixture
-async def lb(tmp_path: Path) -> AsyncIterator[Balancer]:
-    async with balancer(tmp_path, slots={Kind(): 2048}) as world:
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation, slots={Kind(): 2048}) as world:
         yield world
 
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.frame import Peer
 from haproxy_lb.model import Treatment
 from haproxy_lb.runtime import Runtime
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, network, running, service
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 ENDPOINTS = [f"10.82.0.{n}" for n in range(10, 15)]
 SOURCES = [f"10.81.0.{n}" for n in range(2, 18)]
@@ -33,7 +35,7 @@ async def answers(lb: Balancer) -> dict[str, str]:
     return {source: (await lb.network.ask(source=source)).by for source in SOURCES}
 
 
-async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp_path: Path) -> None:
+async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp_path: Path, installation: Installation) -> None:
     peers = (Peer("one", "127.0.0.1", 14491), Peer("two", "127.0.0.1", 14492))
 
     def node(at: int) -> dict[str, Any]:
@@ -46,9 +48,9 @@ async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp
         endpoints = await made.serve(*ENDPOINTS)
         web = service(endpoints, STICKY)
         # Each keeps what the kernel was told last; so they have their turns, as nodes that an address goes to.
-        async with running(made, tmp_path / "two", **node(1)) as two:
+        async with running(made, tmp_path / "two", installation, **node(1)) as two:
             await two.have(service(endpoints, STICKY, name="first", fronts=[(VIP, 90)]), web)
-            async with running(made, tmp_path / "one", **node(0)) as one:
+            async with running(made, tmp_path / "one", installation, **node(0)) as one:
                 await one.have(web)
                 assert one.applier.slots[web[0].key] != two.applier.slots[web[0].key], (
                     "their slots differ, which is nothing to clients"

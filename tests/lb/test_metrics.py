@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.exposition import exposition
 from haproxy_lb.model import BackendKey, Check, Endpoint, Treatment
 from haproxy_lb.runtime import Runtime
@@ -14,13 +15,14 @@ from haproxy_lb.scrape import Scrape
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, balancer, service
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 A, B = "10.82.0.10", "10.82.0.11"
 
 
 @pytest.fixture
-async def lb(tmp_path: Path) -> AsyncIterator[Balancer]:
-    async with balancer(tmp_path) as world:
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation) as world:
         yield world
 
 
@@ -63,9 +65,17 @@ async def test_connections_and_endpoints_are_told_by_service(lb: Balancer) -> No
         ("api", "80", f"{B}:8080"): 1, ("web", "80", f"{A}:8080"): 1, ("web", "80", "10.82.0.12:8080"): 0,
     }  # fmt: skip
     assert samples(text, "seaway_lb_endpoint_connections_total")["web", "80", f"{A}:8080"] == 4
-    assert samples(text, "seaway_lb_refused_connections_total")[()] >= 1
+    assert samples(text, "seaway_lb_refused_connections_total")["rule",] >= 1
     await lb.have()
     assert samples(await scraping.text(), "seaway_lb_connections_total") == {}, "a Service that is gone has no series"
+
+
+async def test_connections_beyond_the_limit_are_told(lb: Balancer) -> None:
+    await lb.have(service(await lb.network.serve(A), Treatment(max_connections=1)))
+    await lb.network.connect(word="stay")
+    for _ in range(3):
+        assert not (await lb.network.ask()).by
+    assert samples(await scrape(lb).text(), "seaway_lb_refused_connections_total")["limit",] == 3
 
 
 async def test_endpoints_beyond_the_bound_are_counted_and_have_no_series(lb: Balancer) -> None:

@@ -11,19 +11,21 @@ import pytest
 
 from common.process import validate
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.kernel import Kernel
 from haproxy_lb.model import Check, Endpoint, Timeouts, Treatment
 from haproxy_lb.runtime import Runtime
 from tests.conftest import needs
 from tests.lb.world import CLIENT, SOON, VIP, VIP6, Answer, Balancer, balancer, service
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 A, B, C = "10.82.0.10", "10.82.0.11", "10.82.0.12"
 
 
 @pytest.fixture
-async def lb(tmp_path: Path) -> AsyncIterator[Balancer]:
-    async with balancer(tmp_path) as world:
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation) as world:
         yield world
 
 
@@ -342,7 +344,7 @@ async def test_slots_that_run_out_are_made_without_a_lost_connection(lb: Balance
 async def test_a_restart_on_another_port_of_haproxy_takes_over_what_the_kernel_was_told(lb: Balancer) -> None:
     await lb.have(service(await lb.network.serve(A)))
     before = await lb.kernel.held()
-    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.network.router.enter)
+    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.kernel._prefix)
     held = await elsewhere.held()
     assert held is not None
     assert before is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from haproxy_lb.model import Backend, BackendKey, Check, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.plan import plan
 from haproxy_lb.rules import PATHS, SOURCES, AddServer, Admin, Command, DeleteServer, Drop, EnableHealth, EndSessions, Put, SetState
@@ -15,6 +16,7 @@ from haproxy_lb.slots import Kind, Slot
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, VIP6, Balancer, balancer
 
+BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
 SLOTS = [Kind().slot(number) for number in range(2)]
 NAMES = ["10.82.0.10:8080_a", "10.82.0.11:8080_a", "fd82::10:8080_a"]
@@ -23,8 +25,8 @@ OPTIONS = [(), ("check inter 3600000 rise 2 fall 3",), ("send-proxy-v2", "backup
 
 
 @pytest.fixture
-async def lb(tmp_path: Path) -> AsyncIterator[Balancer]:
-    async with balancer(tmp_path, slots={Kind(): 128, Kind("leastconn"): 128}) as world:
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation, slots={Kind(): 128, Kind("leastconn"): 128}) as world:
         yield world
 
 

@@ -9,11 +9,9 @@ endpoints behind it.
 import asyncio
 import contextlib
 import json
-import os
-import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Any
 
 from common.process import Child
 from common.testing import wait_until
+from common.testing.debian import THIS_MACHINE, Installation
 from haproxy_lb.apply import Applier
 from haproxy_lb.configure import Configuration
 from haproxy_lb.files import Files
@@ -32,7 +31,6 @@ from haproxy_lb.runtime import Lost, Runtime
 from haproxy_lb.slots import Kind, Slot
 from tests.lb.netns import Namespace, namespaces
 
-HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or "/usr/sbin/haproxy"
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 CLIENT, CLIENT6 = "10.81.0.2", "fd81::2"
 SOON = 10.0
@@ -157,10 +155,11 @@ async def _closed(server: asyncio.Server) -> None:
 class Balancer:
     """HAProxy and its applier."""
 
-    def __init__(self, network: Network, directory: Path, frame: Frame, program: tuple[str, ...]) -> None:
+    def __init__(self, network: Network, directory: Path, frame: Frame, installation: Installation) -> None:
         self.network, self.directory, self.frame = network, directory, frame
         self.runtime = Runtime(directory / "admin.sock", frame.tables)
-        self.kernel = Kernel(frame.port, frame.inside, network.router.enter)
+        self.kernel = Kernel(frame.port, frame.inside, [*network.router.enter, *installation.command()])
+        program = installation.command(installation.program("haproxy") if not installation.root else "haproxy")
         self.files = Files(directory, frame, program)
         self.haproxy = Child("haproxy", self._command(program), prepare=lambda: None)
         self.leaving = Leaving(linger=0.2, deadline=3600)
@@ -173,7 +172,7 @@ class Balancer:
         configuration = Configuration(self.files, self.runtime, self.directory / "master.sock")
         return Applier(self.runtime, self.kernel, configuration, self.leaving)
 
-    def _command(self, program: tuple[str, ...]) -> list[str]:
+    def _command(self, program: Sequence[str]) -> list[str]:
         socket_of_master = f"{self.frame.run}/master.sock,mode,600"
         return [*self.network.router.enter, *program, "-W", "-S", socket_of_master, "-f", f"{self.frame.tables}/haproxy.cfg"]
 
@@ -256,18 +255,20 @@ async def network() -> AsyncIterator[Network]:
 
 
 @asynccontextmanager
-async def balancer(directory: Path, **changes: Any) -> AsyncIterator[Balancer]:
+async def balancer(directory: Path, installation: Installation = THIS_MACHINE, **changes: Any) -> AsyncIterator[Balancer]:
     """A network with a HAProxy that has nothing yet."""
-    async with network() as made, running(made, directory, **changes) as world:
+    async with network() as made, running(made, directory, installation, **changes) as world:
         yield world
 
 
 @asynccontextmanager
-async def running(made: Network, directory: Path, program: tuple[str, ...] = (HAPROXY,), **changes: Any) -> AsyncIterator[Balancer]:
+async def running(
+    made: Network, directory: Path, installation: Installation = THIS_MACHINE, **changes: Any
+) -> AsyncIterator[Balancer]:
     """HAProxy in that network."""
     given: dict[str, Any] = {"slots": {Kind(): 16, Kind("leastconn"): 4, Kind("source"): 4, Kind(affinity=10800): 4}, "threads": 2}
     frame = Frame(run=str(directory), tables=str(directory), **(given | changes))
-    world = Balancer(made, directory, frame, program)
+    world = Balancer(made, directory, frame, installation)
     async with asyncio.TaskGroup() as group:
         world.running = group.create_task(world.applier.run())
         tasks = [world.running]

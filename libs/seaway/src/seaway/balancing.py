@@ -6,7 +6,6 @@ Pure: it is derived from what is on the bus, by the same functions that the bala
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from common.contracts.addresses import AddressesWanted
 from common.contracts.objects import Service
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
@@ -19,6 +18,7 @@ from haproxy_lb.claims import Claim, ServiceName
 from haproxy_lb.derive.classes import Class
 from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey
+from seaway.wished import Wished
 
 COLUMNS = ("NAMESPACE", "NAME", "ADDRESSES", "PORTS", "POOL", "ENDPOINTS", "TROUBLE")
 RESERVATIONS = "reservations"
@@ -30,7 +30,7 @@ class Picture:
 
     knowledge: Knowledge
     allocation: Allocation
-    wish: AddressesWanted | None
+    wished: Wished
 
     def problems(self, name: ServiceName) -> list[Problem]:
         """What is wrong with a Service."""
@@ -48,14 +48,14 @@ class Scope:
     record: ObjectRef
 
 
-def picture(scope: Scope, messages: Sequence[StoredMessage], wish: AddressesWanted | None, now: int) -> Picture:
-    """What the messages of STATE say; `now` in seconds since 1970."""
+def picture(scope: Scope, messages: Sequence[StoredMessage], wished: Wished, now: int) -> Picture:
+    """What the messages of STATE say, beside what stands among the wishes; `now` in seconds since 1970."""
     knowledge = Knowledge(scope.cluster, scope.ours, None, scope.pools, scope.record)
     knowledge.replace(messages, ())
     written = knowledge.configmap(scope.record)
     reservations, _ = records.read(written.data.get(RESERVATIONS, "") if written is not None else "")
     allocation = allocate(knowledge.claims.values(), knowledge.pools, reservations, now, knowledge.node_addresses)
-    return Picture(knowledge, allocation, wish)
+    return Picture(knowledge, allocation, wished)
 
 
 def rows(seen: Picture) -> Iterator[tuple[str, ...]]:
@@ -110,12 +110,18 @@ def _address(seen: Picture, service: Service, granted: Granted, claim: Claim | N
     yield f"  address {granted.address}, of pool {granted.pool or '(unknown)'}: {why}"
     shown = any(one.ip == str(granted.address) for one in service.status.load_balancer.ingress)
     yield f"    in its status: {'yes' if shown else 'not yet'}"
-    wanted = next((one for one in seen.wish.addresses if one.ip == str(granted.address)), None) if seen.wish else None
+    wish = seen.wished.wish
+    wanted = next((one for one in wish.addresses if one.ip == str(granted.address)), None) if wish else None
     if wanted is None:
         yield "    asked of the nodes: not yet"
     else:
         others = [user for user in wanted.services if user != str(_name(service))]
         yield f"    asked of the nodes: yes{', shared with ' + ', '.join(others) if others else ''}"
+    for holder in (holders := seen.wished.holders.get(str(granted.address), ())):
+        silent = "; that node is silent now" if holder.silent else ""
+        yield f"    held by node {holder.node}, in instance {holder.instance}, since {holder.since}{silent}"
+    if not holders:
+        yield "    held by no node that is known here"
     for port, owner in granted.refused:
         yield f"    port {port} there belongs to {owner}"
 
@@ -138,10 +144,20 @@ def _port(seen: Picture, key: BackendKey) -> Iterator[str]:
     yield f"  port {key.port}: {', '.join(fronts) or 'answered nowhere'}"
     endpoints = _endpoints(seen, key)
     for one in endpoints:
-        state = "drained" if one.draining else "in use"
-        yield f"    {one.address}:{one.port}{' on ' + one.node if one.node else ''}, {state}"
+        yield f"    {one.address}:{one.port}{' on ' + one.node if one.node else ''}, {_state(seen, key, one)}"
     if not endpoints:
         yield "    no endpoint: connections are refused; is a pod of the Service ready?"
+
+
+def _state(seen: Picture, key: BackendKey, one: Endpoint) -> str:
+    """How an endpoint is, as far as balancers have told of it."""
+    if one.draining:
+        return "drained"
+    if not seen.wished.balancers:
+        return "in use; no balancer tells how it is"
+    where = f"[{one.address}]" if ":" in one.address else one.address
+    unwell = seen.wished.unwell(key.namespace, key.service, key.port, f"{where}:{one.port}")
+    return f"does not answer {', '.join(unwell)}" if unwell else "in use, well"
 
 
 def _rules(service: Service, seen: Picture, wished: Wishes) -> Iterator[str]:

@@ -5,22 +5,20 @@ from typing import Annotated, Final
 import typer
 
 from common.bus.follower import Follower
-from common.bus.protocol import Bus, BusError, Message
+from common.bus.protocol import Bus, Message
 from common.bus.settings import BusSettings
 from common.bus.streams import STATE, WANTED
-from common.codec import CodecError, decode
-from common.contracts.addresses import WHAT, AddressesWanted, WishError, read_wanted
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
 from common.contracts.subjects import STATE as STATE_ROOT
-from common.contracts.subjects import SubjectError, parse_state, wanted_subject
+from common.contracts.subjects import WANTED as WANTED_ROOT
+from common.contracts.subjects import SubjectError, encode, parse_state
 from common.snapshot import Replaced
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.derive.classes import Class
-from seaway import replica
+from seaway import replica, wished
 from seaway.balancing import COLUMNS, Picture, Scope, explain, picture, rows
 from seaway.commands import CommandError, Data, Nats, Nkey, TlsCa, bus_of, run
-from seaway.nats_conf import BALANCER
 from seaway.view import table
 
 _EDGE: Final = "seaway-edge"
@@ -76,8 +74,10 @@ async def _picture(settings: BusSettings, ours: Class) -> Picture:
     async with replica.reach(settings) as bus:
         messages = await _state(bus)
         cluster = _cluster(messages)
-        wish = await _wish(bus, cluster)
-    return picture(Scope(cluster, ours, *CONFIGMAPS), messages, wish, int(replica.now()))
+        said = wished.read(await _wishes(bus, cluster), replica.now())
+    for fault in said.faults:
+        typer.echo(f"seaway: {fault}", err=True)
+    return picture(Scope(cluster, ours, *CONFIGMAPS), messages, said, int(replica.now()))
 
 
 async def _state(bus: Bus) -> tuple[Message, ...]:
@@ -98,11 +98,7 @@ def _cluster(messages: tuple[Message, ...]) -> str:
     raise CommandError("the bus knows nothing of any cluster yet; is a watcher running?")
 
 
-async def _wish(bus: Bus, cluster: str) -> AddressesWanted | None:
-    """The addresses that nodes are asked to hold; None if nobody has asked."""
-    try:
-        last = await bus.get_last(WANTED.name, wanted_subject(cluster, BALANCER, WHAT))
-        return read_wanted(decode(last.headers, last.body)) if last is not None and not last.gone else None
-    except (BusError, CodecError, WishError) as error:
-        typer.echo(f"seaway: the wish for addresses cannot be read: {error}", err=True)
-        return None
+async def _wishes(bus: Bus, cluster: str) -> list[Message]:
+    """What stands among the wishes of a cluster. Each is one message, read by itself: an operator may look, and follows nothing here."""
+    found = sorted(await bus.subjects(WANTED.name, f"{WANTED_ROOT}.{encode(cluster)}.>"))
+    return [last for subject in found if (last := await bus.get_last(WANTED.name, subject)) is not None]

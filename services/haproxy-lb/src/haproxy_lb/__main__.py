@@ -3,6 +3,7 @@
 import asyncio
 from typing import Final
 
+from common.bus.protocol import Bus
 from common.runtime.app import App, Stage, run
 from haproxy_lb.apply import Applier
 from haproxy_lb.cluster import SERVICE, join
@@ -12,6 +13,7 @@ from haproxy_lb.follow import Intake
 from haproxy_lb.kernel import Kernel
 from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.leaving import Leaving
+from haproxy_lb.pulse import Pulse
 from haproxy_lb.runtime import Runtime
 from haproxy_lb.scrape import Scrape
 from haproxy_lb.settings import Settings
@@ -42,6 +44,7 @@ async def compose(app: App[Settings]) -> None:
     office = await join(app, bus, knowledge, intake, reports)
     app.spawn("follow", intake.follow(bus, settings.cluster, (settings.pools, settings.reservations)))
     app.spawn("tell", Teller(knowledge, office, applier, intake, reports).run())
+    app.spawn("pulse", pulse(settings, bus, applier).run())
 
 
 def data_path(settings: Settings) -> Applier:
@@ -51,6 +54,19 @@ def data_path(settings: Settings) -> Applier:
     files = Files(settings.state, frame, (settings.haproxy,))
     configuration = Configuration(files, runtime, settings.sockets / MASTER)
     return Applier(runtime, Kernel(frame.port, frame.inside), configuration, Leaving(deadline=settings.drain_deadline))
+
+
+def pulse(settings: Settings, bus: Bus, applier: Applier) -> Pulse:
+    """What tells of endpoints that are unwell."""
+    checks = Runtime(settings.sockets / ADMIN, str(settings.state))
+    return Pulse(
+        bus,
+        checks,
+        cluster=settings.cluster,
+        node=settings.node,
+        slots=lambda: applier.slots,
+        trouble=lambda: applier.trouble,
+    )
 
 
 def main() -> None:

@@ -26,7 +26,6 @@ _HELP: Final = {
     "seaway_lb_sent_bytes_total": ("counter", "Bytes that went to clients."),
     "seaway_lb_failed_connections_total": ("counter", "Connections to endpoints that could not be made, or were cut off."),
     "seaway_lb_retries_total": ("counter", "Tries beyond the first, at the same endpoint or at another."),
-    "seaway_lb_over_limit_total": ("counter", "Connections beyond what a Service may have at once."),
     "seaway_lb_endpoints": ("gauge", "Endpoints of a port, by how they are: up, down, or leaving."),
     "seaway_lb_endpoint_up": ("gauge", "Whether an endpoint is well; 1 if nobody asks it."),
     "seaway_lb_endpoint_connections": ("gauge", "Connections that an endpoint has."),
@@ -45,7 +44,6 @@ _OF_PORTS: Final = {
     "seaway_lb_sent_bytes_total": ("bout",),
     "seaway_lb_failed_connections_total": ("econ", "eresp"),
     "seaway_lb_retries_total": ("wretr",),
-    "seaway_lb_over_limit_total": ("dreq",),
 }
 _OF_ENDPOINTS: Final = {
     "seaway_lb_endpoint_connections": "scur",
@@ -82,20 +80,22 @@ def exposition(answer: str, slots: Mapping[BackendKey, Slot], most: int) -> str:
             for name, line in _of_endpoint(f'{labels},endpoint="{endpoint}"', one):
                 series[name].append(line)
     series["seaway_lb_endpoints_untold"].append(f"seaway_lb_endpoints_untold {untold}")
-    series["seaway_lb_refused_connections_total"].append(f"seaway_lb_refused_connections_total {refused}")
+    for cause, count in sorted(refused.items()):
+        series["seaway_lb_refused_connections_total"].append(f'seaway_lb_refused_connections_total{{cause="{cause}"}} {count}')
     return "".join(_block(name, lines) for name, lines in sorted(series.items()) if lines)
 
 
-def _read(answer: str) -> tuple[dict[str, _Fields], dict[str, dict[str, _Endpoint]], int]:
-    """The slots, their endpoints, and how many connections were refused before they had a slot."""
+def _read(answer: str) -> tuple[dict[str, _Fields], dict[str, dict[str, _Endpoint]], dict[str, int]]:
+    """The slots, their endpoints, and how many connections were refused, by the cause: HAProxy counts those for its frontend alone."""
     ports: dict[str, _Fields] = {}
     servers: dict[str, dict[str, _Endpoint]] = defaultdict(lambda: defaultdict(_Endpoint))
-    refused = 0
+    refused: dict[str, int] = defaultdict(int)
     for row in csv.DictReader(answer.removeprefix("# ").splitlines()):
         if row["svname"] == _BACKEND:
             ports[row["pxname"]] = row
         elif row["svname"] == _FRONTEND:
-            refused += _number(row, "dcon") + _number(row, "dses")
+            refused["rule"] += _number(row, "dcon") + _number(row, "dses")
+            refused["limit"] += _number(row, "dreq")
         else:
             endpoint = servers[row["pxname"]][row["svname"].rpartition("_")[0] or row["svname"]]
             for name in _OF_ENDPOINTS.values():

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from haproxy_lb.slots import Kind, Layout
 
 INSIDE = IPv6Network("fd5e:a3a4:77e1:6c62::/64")  # random (RFC 4193)
-_SLOTS = MappingProxyType({Kind(): 512, Kind("leastconn"): 64, Kind("source"): 64, Kind(affinity=10800): 64})
+_SLOTS = MappingProxyType({Kind(): 512, Kind(http=True): 64, Kind("leastconn"): 64, Kind("source"): 64, Kind(affinity=10800): 64})
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,9 @@ async def ask(edge: Edge) -> str | None:
         )
     except (ConnectionRefusedError, FileNotFoundError) as error:
         raise Gone("nobody listens there") from error
+    except ConnectionResetError as error:
+        # Somebody listens there, and has hung up already, as HAProxy does with whoever asks for no Service.
+        return f"it broke the connection ({error.strerror or error})" if edge.path else None
     except OSError as error:
         return f"it cannot be connected to ({error.strerror or error})"
     try:

@@ -40,7 +40,7 @@ class Keepalived:
         self._there = asyncio.Event()
         if self.configuration.is_file():
             self._there.set()
-        words = ["-n", "-l", "-P", "-f", str(self.configuration), "-p", str(self._pid_file), "-r", str(self._vrrp_pid_file)]
+        words = ["-n", "-l", "-P", "-B", "-f", str(self.configuration), "-p", str(self._pid_file), "-r", str(self._vrrp_pid_file)]
         self.child = Child("keepalived", [program, *words], prepare=self._prepare, hear=_heard, restarts=_RESTARTS)
 
     @property

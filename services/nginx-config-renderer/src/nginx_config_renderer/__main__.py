@@ -12,6 +12,7 @@ from nginx_config_renderer.emergencies import Emergencies
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.journal import journals
 from nginx_config_renderer.keyring import Keyring
+from nginx_config_renderer.limits import look
 from nginx_config_renderer.log_files import LogFiles
 from nginx_config_renderer.names import DNS, Names
 from nginx_config_renderer.nginx import Configuration
@@ -29,6 +30,7 @@ SERVICE = "nginx-config-renderer"
 async def compose(app: App[Settings]) -> None:
     """Wires the service. nginx gets its configuration before the bus is there, since it serves without it."""
     settings = app.settings
+    look(open_files=settings.open_files, connections=settings.worker_connections, workers=settings.workers)
     try:
         nginx = await Configuration.of(settings.edge(), settings.nginx)
         configurator = Configurator(nginx, settings.options, settings.state / "options.json")
@@ -47,7 +49,7 @@ async def compose(app: App[Settings]) -> None:
     applier = Applier(admin, kept, wanted)
     app.health.ready_when("replica", lambda: "not complete yet" if wanted.awaited else None)
     app.health.ready_when("nginx", lambda: applier.trouble)
-    app.health.also_expose(Scrape(admin, wanted.knows, lambda: not wanted.awaited).text)
+    app.health.also_expose(Scrape(admin, wanted, lambda: not wanted.awaited).text)
     app.spawn("apply", applier.run())
 
     bus = await app.bus()

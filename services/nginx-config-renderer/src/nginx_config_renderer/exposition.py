@@ -18,6 +18,7 @@ _HISTOGRAMS: Final = {"t": "seaway_edge_request_seconds", "u": "seaway_edge_upst
 _HELP: Final = {
     "seaway_edge_connections": ("gauge", "Connections of clients, by state."),
     "seaway_edge_ejections_total": ("counter", "Endpoints that got no requests for a while, since they did not answer."),
+    "seaway_edge_endpoints": ("gauge", "Endpoints of a backend that get requests."),
     "seaway_edge_request_bytes_total": ("counter", "Bytes of requests."),
     "seaway_edge_request_seconds": ("histogram", "From the first byte of a request to the last of its answer."),
     "seaway_edge_requests_total": ("counter", "Requests, by the class of the answer's status."),
@@ -49,6 +50,18 @@ def exposition(
     return "".join(_block(name, lines) for name, lines in sorted(series.items())), gone
 
 
+def endpoints(counts: Mapping[str, int]) -> str:
+    """How many endpoints each backend has, `namespace/service:port` → number."""
+    name = "seaway_edge_endpoints"
+    return _block(name, [f"{name}{{{_backend(backend)}}} {count}" for backend, count in sorted(counts.items())])
+
+
+def _backend(about: str) -> str:
+    namespace, _, rest = about.partition("/")
+    service, _, port = rest.partition(":")
+    return f'namespace="{namespace}",service="{service}",port="{port}"'
+
+
 def _there(about: str, known: Callable[[str], bool]) -> bool:
     return about == _NOBODY or known(about)
 
@@ -60,12 +73,7 @@ def _block(name: str, lines: list[str]) -> str:
 
 def _lines(about: str, cells: Mapping[str, float], buckets: tuple[float, ...]) -> Iterator[tuple[str, str]]:
     if "e" in cells:
-        namespace, _, rest = about.partition("/")
-        service, _, port = rest.partition(":")
-        yield (
-            "seaway_edge_ejections_total",
-            f'seaway_edge_ejections_total{{namespace="{namespace}",service="{service}",port="{port}"}} {cells["e"]:g}',
-        )
+        yield "seaway_edge_ejections_total", f"seaway_edge_ejections_total{{{_backend(about)}}} {cells['e']:g}"
         return
     namespace, _, ingress = ("", "", "") if about == _NOBODY else about.partition("/")
     labels = f'namespace="{namespace}",ingress="{ingress}"'

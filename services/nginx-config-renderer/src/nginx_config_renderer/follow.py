@@ -39,8 +39,8 @@ def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Followe
 class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
     `named` when other names are, `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open,
-    `secured` when other backends must prove who they are, `problems` when there are other problems, `news` when Ingresses or their
-    problems are different.
+    `secured` when other backends must prove who they are, `problems` when there are other problems, and so is `complaints`; `news` when
+    Ingresses are different.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
@@ -48,6 +48,7 @@ class Intake:
         self.named = asyncio.Event()
         self.news = asyncio.Event()
         self.problems = asyncio.Event()
+        self.complaints = asyncio.Event()
         self.options = asyncio.Event()
         self.secured = asyncio.Event()
         self._wanted = wanted
@@ -110,7 +111,7 @@ class Intake:
             self.listeners.clear()
             refused = await configurator.listen(self._wanted.entering.listeners)
             if self._wanted.entering.refuse(refused):
-                self.problems.set()
+                self._complain()
 
     async def secure(self, configurator: Configurator) -> None:
         """Makes nginx able to hold backends to what they must prove, until cancelled. What it cannot do is tried again."""
@@ -163,7 +164,7 @@ class Intake:
         self._files.release()
 
     def _hand_on(self, news: News) -> None:
-        if news.problems or news.ingresses:
+        if news.ingresses:
             self.news.set()
         self._applier.want(news.entries)
         self._files.want(news.streams.files)
@@ -177,4 +178,8 @@ class Intake:
             self._options_known = True
             self.options.set()
         if news.problems:
-            self.problems.set()
+            self._complain()
+
+    def _complain(self) -> None:
+        self.problems.set()
+        self.complaints.set()

@@ -23,6 +23,7 @@ TABLE: Final = Gauge("seaway_edge_table_entries", "What the tables hold.", ["kin
 FREE: Final = Gauge("seaway_edge_table_free_bytes", "Shared memory that a table has left.", ["table"])
 REVISION: Final = Gauge("seaway_edge_revision", "The revision of nginx's tables.")
 REJECTED: Final = Gauge("seaway_edge_problems", "Problems of objects that are not, or not wholly, in force.")
+TOO_LOW: Final = Gauge("seaway_edge_limits_too_low", "Limits of the machine that are too low; the log says which, and what to set.")
 EXPIRY: Final = Gauge(
     "seaway_edge_certificate_expiry_timestamp_seconds",
     "When the certificate of a Secret ends, as Unix time.",

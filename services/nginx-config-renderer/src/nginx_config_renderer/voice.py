@@ -1,7 +1,8 @@
 """The voice: what one edge of all tells the API server about the objects that they serve.
 
 It writes the addresses into the status of our Ingresses, and an Event for each problem of an object, where `kubectl describe` shows it. Of
-several edges the one that holds the Lease speaks; the others know the same and are silent. Serving does not depend on any of it.
+several edges the one that holds the Lease speaks; the others know the same and are silent. Serving does not depend on any of it. A problem
+does not wait for addresses: where ten thousand Ingresses have to be written to, the Event of a bad one comes first.
 """
 
 import asyncio
@@ -41,15 +42,30 @@ class Voice:
     async def speak(self) -> None:
         """Tells it until cancelled."""
         self._told = frozenset()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._complain())
+            group.create_task(self._show())
+
+    async def _complain(self) -> None:
+        while True:
+            self._intake.complaints.clear()
+            if not self._wanted.awaited:
+                self._tell_problems()
+            await self._news(self._intake.complaints)
+
+    async def _show(self) -> None:
         while True:
             self._intake.news.clear()
             if not self._wanted.awaited:
-                self._tell_problems()
                 await self._write_status()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK):
-                    await self._intake.news.wait()
-            await asyncio.sleep(GATHER)
+            await self._news(self._intake.news)
+
+    async def _news(self, event: asyncio.Event) -> None:
+        """Waits for something to tell; while the replica is not complete, for that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER if self._wanted.awaited else LOOK):
+                await event.wait()
+        await asyncio.sleep(GATHER)
 
     def _tell_problems(self) -> None:
         now = frozenset(self._wanted.problems)

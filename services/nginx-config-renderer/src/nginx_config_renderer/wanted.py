@@ -217,6 +217,11 @@ class Wanted:
         namespace, _, rest = name.partition("/")
         return (BACKENDS, name) in self._entries or self._store.get(Ingress, namespace, rest) is not None
 
+    @property
+    def endpoints(self) -> Mapping[str, int]:
+        """How many endpoints each backend has that get requests."""
+        return {str(key): len(value.endpoints) for key, value in self._backends.values.items()}
+
     def uid_of(self, ref: ObjectRef) -> str:
         """The uid of an object; empty if it is not known."""
         found = self._store.find(ref)

@@ -213,18 +213,19 @@ end
 -- What a request that is over tells about the endpoint that had it last. Returns how many were tried, and the seconds until the last one
 -- began to answer, which is nil if it did not.
 function balance.learn(backend, policy, status)
-    local tried = var.upstream_addr
-    if tried == nil then
+    local times = var.upstream_header_time
+    if times == nil then
         return 0
     end
-    local last, header_time, tries = tried, nil, 1
-    if find(tried, ",", 1, true) == nil then -- which is nearly always, and costs little
-        header_time = tonumber(var.upstream_header_time)
-    else
-        local names = each(tried)
-        tries = #names
-        last, header_time = names[tries], tonumber(each(var.upstream_header_time)[tries])
+    local header_time = tonumber(times)
+    if header_time ~= nil and status < 500 and not (policy and policy.balance) and backends.known(backend) == nil then
+        return 1, header_time -- which is nearly always, and costs little
     end
+    local tried = var.upstream_addr or ""
+    local names = each(tried)
+    local tries = #names
+    local last = names[tries]
+    header_time = header_time or tonumber(each(times)[tries])
     if status < 500 and not (policy and policy.balance) and backends.known(backend) == nil then
         return tries, header_time
     end

@@ -1,0 +1,249 @@
+"""A connection through the balancer, against a HAProxy with a configuration written by hand, and against none.
+
+Three endpoints (nginx) in a network of their own, one Service, HAProxy with one thread. The other HAProxy has the same program, thread,
+checks and retries, and the floating address and the endpoints written into its configuration. Runs are interleaved, the median counts.
+Bulk is one file of a megabyte over connections that are kept.
+
+A change of endpoints is timed from its being wanted to the first new connection that the new endpoint answers, with as many Services as
+there are sites in other benches. The other HAProxy is given a new configuration and reloaded, as without a runtime API.
+"""
+
+import asyncio
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from common.process import Child, validate
+from common.testing import wait_until
+from haproxy_lb import master
+from haproxy_lb.model import DEFAULT_TREATMENT, Backend, Endpoint, Frontend
+from haproxy_lb.runtime import Lost
+from tests.bench.effort import Effort, program
+from tests.bench.rows import Row, latency_rows
+from tests.lb.world import SOON, VIP, Balancer, Network, network, running, service
+
+WRITTEN: Final = "192.0.2.11"  # the address that the other HAProxy has
+ENDPOINTS: Final = ("10.82.0.10", "10.82.0.11", "10.82.0.12")
+PORT: Final = 8080
+GOAL: Final = ">= 0.95"
+_CONNECTIONS: Final = 40
+_STREAMS: Final = 8
+_MEGABYTE: Final = 2**20
+_RUN: Final = 60.0  # seconds for one run of the load generator, at most
+_UNITS: Final = {"B": 1.0, "KB": 2.0**10, "MB": 2.0**20, "GB": 2.0**30}
+
+_NGINX: Final = """
+worker_processes 1;
+daemon off;
+pid nginx.pid;
+error_log stderr error;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+    server {{ {listen} root {root}; }}
+}}
+"""
+_HAPROXY: Final = """
+global
+    nbthread 1
+    hard-stop-after 30s
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 300s
+    timeout server 1h
+    retries 3
+    option redispatch 1
+    option clitcpka
+    option srvtcpka
+"""
+_LISTEN: Final = """
+listen s{number}
+    bind {address}:{port}
+    balance roundrobin
+"""
+
+
+@dataclass(slots=True)
+class Way:
+    """A way to the endpoints, and what it carried in each run: connections a second, and bytes a second."""
+
+    name: str
+    address: str
+    port: int = 80
+    connections: list[float] = field(default_factory=list)
+    bytes: list[float] = field(default_factory=list)
+
+
+async def bench(effort: Effort) -> list[Row]:
+    """Connections and bytes, then changes."""
+    wrk, nginx = program("wrk", "apt-get install wrk"), program("nginx", "apt-get install nginx")
+    with tempfile.TemporaryDirectory(prefix="seaway-bench-lb-") as made:
+        directory = Path(made)
+        async with network() as net, _haproxies(net, directory) as (ours, written):
+            async with _served(net, nginx, directory / "nginx"):
+                await ours.have(service([Endpoint(address, PORT) for address in ENDPOINTS], fronts=[(VIP, 80)]))
+                ways = [Way("Seaway", VIP), Way("haproxy.cfg by hand", WRITTEN), Way("direct", ENDPOINTS[0], PORT)]
+                rows = await _carried(net, wrk, ways, effort)
+            return [*rows, *await _changed(net, ours, written, effort)]
+
+
+@dataclass(slots=True)
+class Written:
+    """The other HAProxy."""
+
+    directory: Path
+    child: Child
+
+    def write(self, *services: Sequence[str]) -> None:
+        """Its configuration: for each Service its endpoints. Ports count from 80."""
+        text = _HAPROXY
+        for number, addresses in enumerate(services):
+            text += _LISTEN.format(number=number, address=WRITTEN, port=80 + number)
+            text += "".join(f"    server {address} {address}:{PORT} check inter 2s rise 2 fall 3\n" for address in addresses)
+        (self.directory / "haproxy.cfg").write_text(text)
+
+    async def reloads(self) -> bool:
+        """Whether it was told to begin again."""
+        with suppress(Lost):
+            await master.reload(self.directory / "master.sock")
+            return True
+        return False
+
+
+@asynccontextmanager
+async def _haproxies(net: Network, directory: Path) -> AsyncIterator[tuple[Balancer, Written]]:
+    net.router.ip(f"address add {WRITTEN}/32 dev lo")
+    await validate([*net.router.enter, "sysctl", "-qw", "net.ipv4.ip_forward=1"], timeout=SOON)
+    for name in ("ours", "written", "nginx"):
+        (directory / name).mkdir()
+    haproxy = program("haproxy", "apt-get install haproxy")
+    there = directory / "written"
+    command = [*net.router.enter, haproxy, "-W", "-S", f"{there}/master.sock", "-f", f"{there}/haproxy.cfg"]
+    written = Written(there, Child("haproxy by hand", command))
+    written.write(ENDPOINTS)
+    async with running(net, directory / "ours", threads=1) as ours, _kept(written.child):
+        await wait_until((there / "master.sock").exists, within=SOON)
+        yield ours, written
+
+
+@asynccontextmanager
+async def _kept(child: Child) -> AsyncIterator[None]:
+    task = asyncio.create_task(child.run())
+    try:
+        yield
+    finally:
+        await child.stop(SOON)
+        await task
+
+
+@asynccontextmanager
+async def _served(net: Network, nginx: str, directory: Path) -> AsyncIterator[None]:
+    _lay_out(directory)
+    command = [*net.backs.enter, nginx, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
+    async with _kept(Child("nginx", command)):
+        yield
+
+
+def _lay_out(directory: Path) -> None:
+    """What nginx reads, as a user of its own."""
+    (directory / "small").write_text("ok\n")
+    (directory / "large").write_bytes(bytes(_MEGABYTE))
+    directory.chmod(0o755)
+    directory.parent.chmod(0o755)
+    listen = " ".join(f"listen {address}:{PORT};" for address in ENDPOINTS)
+    (directory / "nginx.conf").write_text(_NGINX.format(listen=listen, root=directory))
+
+
+async def _carried(net: Network, wrk: str, ways: Sequence[Way], effort: Effort) -> list[Row]:
+    for way in ways:
+        await wait_until(partial(_answers, net, way), within=SOON)
+    often = ["-t1", f"-d{effort.seconds}"]
+    for _ in range(effort.runs):
+        for way in ways:
+            url = f"http://{way.address}:{way.port}"
+            short = [f"-c{_CONNECTIONS}", "-H", "Connection: close", f"{url}/small"]
+            way.connections.append(await _load(net, way, [wrk, *often, *short], r"Requests/sec:\s+([\d.]+)()"))
+            bulk = [f"-c{_STREAMS}", f"{url}/large"]
+            way.bytes.append(await _load(net, way, [wrk, *often, *bulk], r"Transfer/sec:\s+([\d.]+)(KB|MB|GB|B)"))
+    rows = []
+    for peer in ways[1:]:
+        goal = GOAL if peer is ways[1] else ""
+        for name, unit, mine, theirs in (
+            ("balanced connections", "1/s", ways[0].connections, peer.connections),
+            ("balanced bulk", "MiB/s", ways[0].bytes, peer.bytes),
+        ):
+            by = _MEGABYTE if unit == "MiB/s" else 1
+            values = [statistics.median(figures) / by for figures in (mine, theirs)]
+            rows.append(
+                Row(name=name, value=values[0], unit=unit, peer=peer.name, peer_value=values[1], goal=goal, of_ratio=bool(goal))
+            )
+    return rows
+
+
+async def _answers(net: Network, way: Way) -> bool:
+    with suppress(OSError, TimeoutError):
+        made = await net.clients.socket(2)
+        async with asyncio.timeout(1):
+            await asyncio.get_running_loop().sock_connect(made, (way.address, way.port))
+            reader, writer = await asyncio.open_connection(sock=made)
+            writer.write(b"GET /small HTTP/1.0\r\n\r\n")
+            return (await reader.read()).startswith(b"HTTP/1.1 200")
+    return False
+
+
+async def _load(net: Network, way: Way, command: Sequence[str], figure: str) -> float:
+    """One run of the load generator. Raises RuntimeError if a connection failed."""
+    process = await asyncio.create_subprocess_exec(*net.clients.enter, *command, stdout=-1, stderr=-1)
+    async with asyncio.timeout(_RUN):
+        said, errors = (part.decode() for part in await process.communicate())
+    found = re.search(figure, said)
+    if process.returncode or found is None or "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(f"wrk against {way.name}: {said}{errors}")
+    return float(found[1]) * _UNITS.get(found[2], 1.0)
+
+
+async def _changed(net: Network, ours: Balancer, written: Written, effort: Effort) -> list[Row]:
+    """One change after another, of one Service among many, by each of the two."""
+    await net.serve(*ENDPOINTS, port=PORT)
+
+    def addresses(number: int, to: str) -> list[tuple[str, ...]]:
+        return [(to,) if at == number % effort.sites else (ENDPOINTS[0],) for at in range(effort.sites)]
+
+    def services(given: Sequence[tuple[str, ...]]) -> list[tuple[Backend, list[Frontend]]]:
+        return [
+            service([Endpoint(one, PORT) for one in each], DEFAULT_TREATMENT, name=f"s{at}", fronts=[(VIP, 80 + at)])
+            for at, each in enumerate(given)
+        ]
+
+    async def want(given: Sequence[tuple[str, ...]]) -> None:
+        ours.want(*services(given))
+
+    async def reload(given: Sequence[tuple[str, ...]]) -> None:
+        written.write(*given)
+        await wait_until(written.reloads, within=3 * SOON, every=0.005)  # its master does not listen while it begins again
+
+    took: dict[str, list[float]] = {}
+    for address, change in ((VIP, want), (WRITTEN, reload)):
+        took[address] = []
+        for number in range(effort.changes):
+            to = ENDPOINTS[1 + number % 2]
+            seen = partial(_answered_by, net, address, 80 + number % effort.sites, to)
+            began = time.perf_counter()
+            await asyncio.gather(change(addresses(number, to)), wait_until(seen, within=3 * SOON, every=0.0005))
+            took[address].append(time.perf_counter() - began)
+    name = f"change among {effort.sites} balanced Services"
+    return latency_rows(name, took[VIP], peer="a reload each", peer_seconds=took[WRITTEN])
+
+
+async def _answered_by(net: Network, address: str, port: int, to: str) -> bool:
+    return (await net.ask(address, port)).by == to
