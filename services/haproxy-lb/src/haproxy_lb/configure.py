@@ -47,7 +47,7 @@ class Configuration:
     async def begin(self) -> None:
         """Where there is nothing that HAProxy can start with, it gets something."""
         if not await self._files.good():
-            await self._write(*self._latest)
+            await self._write()
 
     def note(self, layout: Layout, desired: Desired) -> None:
         """Takes what HAProxy does now, which is written soon."""
@@ -61,7 +61,7 @@ class Configuration:
             await self._news.wait()
             self._news.clear()
             began = loop.time()
-            await self._write(*self._latest)
+            await self._write()
             await asyncio.sleep(max(_REST, 10 * (loop.time() - began)))
 
     async def renew(self, process: Process, running: Layout, needed: Layout, desired: Desired) -> bool:
@@ -72,7 +72,10 @@ class Configuration:
         if name == process.fingerprint or (name == self._refused[0] and now < self._refused[1]):
             return False
         self._refused = (name, now + _AGAIN)
-        if not await self._write(goal, desired):
+        # From here on nobody writes what the next one shall not begin with.
+        self._latest = (goal, desired)
+        if not await self._write():
+            self._latest = (running, desired)
             return False
         cause = "configuration" if goal == running else "slots"
         effects.RELOADS.labels(cause).inc()
@@ -100,11 +103,11 @@ class Configuration:
                     await asyncio.sleep(_LOOK)
         raise Lost("HAProxy was told to begin anew and goes on as it was; its own log says why")
 
-    async def _write(self, layout: Layout, desired: Desired) -> bool:
-        """Puts the configuration on disk. False if HAProxy would not take it."""
+    async def _write(self) -> bool:
+        """Puts the latest configuration on disk. False if HAProxy would not take it."""
         async with self._lock:
             try:
-                await self._files.write(layout, desired)
+                await self._files.write(*self._latest)
             except (BadConfigurationError, OSError) as error:
                 if self.trouble is None:
                     log.error("configuration.refused", reason=str(error))
