@@ -207,9 +207,9 @@ def _rows(ways: Sequence[Way]) -> list[Row]:
             rows.append(
                 Row(name=name, value=values[0], unit=unit, peer=peer.name, peer_value=values[1], goal=goal, of_ratio=bool(goal))
             )
-    mine, theirs = (1e6 * statistics.median(way.effort) for way in ways[:2])
+    effort = [1e6 * statistics.median(way.effort) for way in ways[:2]]
     name = "balanced connection, HAProxy's processor time"
-    return [*rows, Row(name=name, value=mine, unit="us", peer=ways[1].name, peer_value=theirs)]
+    return [*rows, Row(name=name, value=effort[0], unit="us", peer=ways[1].name, peer_value=effort[1])]
 
 
 async def _answers(net: Network, way: Way) -> bool:
