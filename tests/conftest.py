@@ -5,6 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("anywhere", deadline=None)  # how long an example takes says more of the machine than of the code
+settings.load_profile("anywhere")
 
 _RUN_NGINX = {"compat", "e2e", "edge"}
 _LUA = Path("/usr/lib/nginx/modules/ngx_http_lua_module.so")

@@ -35,7 +35,7 @@ SERVICES: dict[str, tuple[str, type[ServiceSettings]]] = {
 CAPABILITIES = {
     "nginx": {"NET_BIND_SERVICE"},
     LB: {"NET_ADMIN"},
-    VIPS: {"NET_ADMIN"},
+    VIPS: {"NET_ADMIN", "NET_RAW"},
     "keepalived": {"NET_ADMIN", "NET_RAW", "SYS_NICE"},
 }
 

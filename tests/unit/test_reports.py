@@ -46,3 +46,22 @@ async def test_what_finds_no_room_is_told_later_and_nothing_is_lost() -> None:
     assert reports.problems(now)
     assert said(publisher) == 2
     assert publisher.lost == 0
+
+
+async def test_what_a_killed_predecessor_may_have_raised_is_ended_and_what_is_firing_is_not() -> None:
+    reports, publisher = reporter()
+    reports.over("Down", "critical")
+    assert said(publisher) == 1
+    reports.alert("Down", "critical", "it is down")
+    reports.over("Down", "critical")
+    assert said(publisher) == 2
+
+
+async def test_another_voice_has_alerts_of_its_own() -> None:
+    reports, publisher = reporter()
+    both = reports.of("all")
+    reports.alert("Down", "critical", "one is down")
+    both.alert("Down", "critical", "all are down")
+    reports.alert("Down", "critical", None)
+    both.alert("Down", "critical", "all are down")
+    assert said(publisher) == 3

@@ -1,6 +1,7 @@
 """Configurations that keepalived would end on: they are refused, and what runs goes on."""
 
 import asyncio
+import time
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,23 +10,25 @@ from typing import Literal
 import pytest
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from keepalived_vip.keepalived import Keepalived as Guarded
 from keepalived_vip.keepalived import Refused
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.model import Instance, Layout, Peer
 from keepalived_vip.render import Style, render
-from tests.vip.world import SOON, Keepalived, Watch, network, running
+from tests.vip.net import SOON, Watch, frames, heard_more, network
+from tests.vip.world import Keepalived, running
 
 VIP = "10.9.0.100"
 GOOD = Layout((Instance(0, 4, 100, 240, "10.9.0.1", (Peer("node-2", "10.9.0.2"),), (ip_address(VIP),)),))
 DOUBLE_VRID = Layout((*GOOD.instances, replace(GOOD.instances[0], group=1, addresses=())))
 
 
-async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path) -> None:
+async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path, installation: Installation) -> None:
     with network(1) as net, Watch(net.machines) as watch:
-        real = Keepalived(net.machines[0], tmp_path)
+        real = Keepalived(net.machines[0], tmp_path, installation)
         style = Style("eth0", str(real.track_file), preempt_delay=None)
-        keeper = Keeper(Guarded("keepalived", tmp_path), tmp_path / "layout.json", 0.1)
+        keeper = Keeper(Guarded(installation.program("keepalived"), tmp_path), tmp_path / "layout.json", 0.1)
         task = asyncio.create_task(keeper.run(frozenset))
         try:
             keeper.want(GOOD, style)
@@ -50,23 +53,58 @@ async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path)
 
 
 @pytest.mark.parametrize("family", [4, 6])
-async def test_a_node_that_is_alone_holds_its_addresses(tmp_path: Path, family: Literal[4, 6]) -> None:
+async def test_a_node_that_is_alone_holds_its_addresses(tmp_path: Path, installation: Installation, family: Literal[4, 6]) -> None:
     vip, source = (VIP, "10.9.0.1") if family == 4 else ("fd09::100", "fd09::1")
     alone = Layout((Instance(0, family, 100, 240, source, (), (ip_address(vip),)),))
     with network(1) as net, Watch(net.machines) as watch:
-        real = Keepalived(net.machines[0], tmp_path)
+        real = Keepalived(net.machines[0], tmp_path, installation)
         text = render(alone, Style("eth0", str(real.track_file), preempt_delay=None))
-        guarded = Guarded("keepalived", tmp_path)
+        guarded = Guarded(installation.program("keepalived"), tmp_path)
         await guarded.check(text)
         guarded.install(text)
         async with running(real):
             await wait_until(lambda: watch.holders(vip) == {"node-1"}, within=SOON)
 
 
+STRANGER = """
+vrrp_instance theirs {
+    state BACKUP
+    version 3
+    interface eth0
+    virtual_router_id 100
+    priority 250
+    advert_int 0.2
+    virtual_ipaddress {
+        10.9.0.200/32
+    }
+}
+"""
+
+
+async def test_a_node_that_is_alone_and_a_router_with_the_same_vrid_leave_each_other_alone(
+    tmp_path: Path, installation: Installation
+) -> None:
+    with network(2) as net, Watch(net.machines) as watch:
+        ours = Keepalived(net.machines[0], tmp_path / "ours", installation)
+        alone = Layout((replace(GOOD.instances[0], peers=()),))
+        ours.configuration.write_text(render(alone, Style("eth0", str(ours.track_file), preempt_delay=None)))
+        theirs = Keepalived(net.machines[1], tmp_path / "theirs", installation)
+        theirs.configuration.write_text(STRANGER)
+        said = net.machines[0].space.enter(frames)
+        async with running(ours, theirs):
+            await wait_until(lambda: watch.holders(VIP) == {"node-1"} and watch.holders("10.9.0.200") == {"node-2"}, within=SOON)
+            began, heard = time.monotonic(), [0, 0]
+            while min(heard) < 10:  # each says all the time that it is master, and the other one does not care
+                await wait_until(lambda: heard_more(said, heard), within=SOON)
+            assert not watch.gaps(VIP, began)
+            assert not watch.gaps("10.9.0.200", began)
+        said.close()
+
+
 @pytest.mark.parametrize("text", ["vrrp_instance x {", "nonsense\n", render(DOUBLE_VRID, Style("lo", "/x"))])
-async def test_the_gate_refuses_what_is_not_good(tmp_path: Path, text: str) -> None:
-    with pytest.raises(Refused, match="keepalived -t says"):
-        await Guarded("keepalived", tmp_path).check(text)
+async def test_the_gate_refuses_what_is_not_good(tmp_path: Path, installation: Installation, text: str) -> None:
+    with pytest.raises(Refused, match=r"keepalived -t says"):
+        await Guarded(installation.program("keepalived"), tmp_path).check(text)
 
 
 async def test_the_gate_says_when_there_is_no_keepalived(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """What we believe of keepalived's reloads, held against keepalived."""
 
 import random
+import time
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
 from common.testing import wait_until
+from common.testing.debian import Installation
 from keepalived_vip.model import Address, Instance, Layout, Peer
 from keepalived_vip.render import Style, anchor, render
 from keepalived_vip.steps import reloaded, steps
-from tests.vip.world import SOON, Keepalived, Watch, network, running
+from tests.vip.net import SOON, Watch, frames, heard_more, network
+from tests.vip.world import Keepalived, running
 
 POOL = [ip_address(f"10.9.0.{number}") for number in range(100, 112)]
 
@@ -33,10 +37,10 @@ async def has(watch: Watch, wanted: Mapping[Address, str]) -> None:
     await wait_until(lambda: held(watch) == wanted.keys(), within=SOON)
 
 
-async def test_keepalived_reloads_as_the_model_says(tmp_path: Path) -> None:
+async def test_keepalived_reloads_as_the_model_says(tmp_path: Path, installation: Installation) -> None:
     chance = random.Random(5)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
-        keepalived = Keepalived(net.machines[0], tmp_path)
+        keepalived = Keepalived(net.machines[0], tmp_path, installation)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
         layout = any_layout(chance)
         believed = layout.holders
@@ -67,10 +71,10 @@ async def _settle(keepalived: Keepalived, watch: Watch, style: Style, layout: La
     return dict(layout.holders)
 
 
-async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path) -> None:
+async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path, installation: Installation) -> None:
     chance = random.Random(6)  # noqa: S311 the same walk each time
     with network(1) as net, Watch(net.machines) as watch:
-        keepalived = Keepalived(net.machines[0], tmp_path)
+        keepalived = Keepalived(net.machines[0], tmp_path, installation)
         style = Style("eth0", str(keepalived.track_file), preempt_delay=None)
         layout = any_layout(chance)
         keepalived.configuration.write_text(render(layout, style))
@@ -90,6 +94,35 @@ async def test_a_move_in_steps_loses_no_address_and_none_for_long(tmp_path: Path
             assert not any("Entering BACKUP" in line for line in keepalived.lines[20:])
         print(f"longest time without its address in a move between instances: {longest * 1000:.2f} ms")
         assert longest < 0.15
+
+
+async def test_nodes_that_differ_in_their_addresses_have_one_master(tmp_path: Path, installation: Installation) -> None:
+    """As they do during every change, for as long as it takes until all have it."""
+    with network(2) as net, Watch(net.machines) as watch:
+        programs = [Keepalived(machine, tmp_path / machine.name, installation) for machine in net.machines]
+        style = Style("eth0", str(programs[0].track_file), preempt_delay=None)
+
+        def text(number: int, *addresses: Address) -> str:
+            here, there = net.machines[number], net.machines[1 - number]
+            made = Instance(0, 4, 50, 240 - 40 * number, here.v4, (Peer(there.name, there.v4),), tuple(sorted(addresses, key=int)))
+            return render(Layout((made,)), style)
+
+        for number, program in enumerate(programs):
+            program.configuration.write_text(text(number, POOL[0]))
+        said = net.machines[1].space.enter(frames)
+        async with running(*programs):
+            await has(watch, dict.fromkeys(POOL[:1], ""))
+            began = time.monotonic()
+            (master,) = (int(name[-1]) - 1 for name in watch.holders(str(POOL[0])))
+            for changed, addresses in ((master, POOL), (1 - master, POOL[:3])):
+                await programs[changed].reload(text(changed, *addresses))
+                heard = [0, 0]
+                while heard[master] < 10:
+                    await wait_until(partial(heard_more, said, heard), within=SOON)
+            assert held(watch) == set(POOL)
+            assert not any(watch.overlaps(str(address), began) for address in POOL)
+            assert not watch.gaps(str(POOL[0]), began)
+        said.close()
 
 
 def test_the_anchor_of_an_instance_is_its_own() -> None:

@@ -1,270 +1,34 @@
-"""Nodes, a client and a switch, as network namespaces; who holds an address, as the kernel says it; whether an address answers, by TCP.
-
-Nothing of the machine's own network is touched. Namespaces are named by the process that makes them, and are gone when the block ends.
-Sockets belong to the namespace in which they were made (network_namespaces(7)), so a thread enters one, makes a socket, and the test's own
-loop goes on with it.
-"""
+"""keepalived alone, a crew of nodes with the service on each, and a scene of a crew at work with a client."""
 
 import asyncio
-import contextlib
-import ctypes
-import itertools
 import json
 import os
-import selectors
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from common.process import Child, atomic_write
 from common.testing import wait_until
+from common.testing.debian import THIS_MACHINE, Installation
 from common.testing.nats import nats_binary
 from common.testing.objects import config_map
-from keepalived_vip.model import Address
-from keepalived_vip.rtnetlink import ADDRESS_GROUPS, Answered, Told, ask, read
+from tests.vip.net import SOON, Machine, Network, Probe, Watch, drain, network, served
 
-T = TypeVar("T")
-SOON = 20.0
-PORT = 8080
 EDGE_PORT = 9000
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def run(*command: str) -> str:
-    """A program to its end; its output."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
-@dataclass(frozen=True)
-class Namespace:
-    """A network namespace. `ip` runs ip(8) in it, `enter` a function, `command` is how a program is started there."""
-
-    name: str
-
-    def ip(self, *words: str) -> str:
-        return run("ip", "-n", self.name, *words)
-
-    def command(self, *words: str) -> list[str]:
-        return ["ip", "netns", "exec", self.name, *words]
-
-    def run(self, *words: str) -> str:
-        return run(*self.command(*words))
-
-    def enter(self, work: Callable[[], T]) -> T:
-        """What `work` returns in a thread of this namespace."""
-        results: list[T] = []
-        errors: list[BaseException] = []
-
-        def body() -> None:
-            handle = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-            try:
-                if _LIBC.setns(handle, 0x40000000) != 0:  # CLONE_NEWNET
-                    raise OSError(ctypes.get_errno(), "setns")
-                results.append(work())
-            except BaseException as error:  # noqa: BLE001 it is raised where it is waited for
-                errors.append(error)
-            finally:
-                os.close(handle)
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-        return results[0]
-
-
-@dataclass
-class Machine:
-    """A namespace with an interface `eth0` at the switch."""
-
-    number: int
-    space: Namespace
-    port: str  # its end of the cable at the switch
-
-    @property
-    def v4(self) -> str:
-        return f"10.9.0.{self.number}"
-
-    @property
-    def v6(self) -> str:
-        return f"fd09::{self.number:x}"
-
-    @property
-    def name(self) -> str:
-        return f"node-{self.number}"
-
-    def addresses(self) -> set[Address]:
-        """What its eth0 has."""
-        lines = self.space.ip("-o", "addr", "show", "dev", "eth0").splitlines()
-        return {ip_address(line.split()[3].partition("/")[0]) for line in lines}
-
-
-@dataclass
-class Network:
-    """A switch and what hangs on it."""
-
-    switch: Namespace
-    machines: list[Machine] = field(default_factory=list)
-
-    def pull(self, machine: Machine) -> None:
-        """Pulls the cable."""
-        self.switch.ip("link", "set", machine.port, "down")
-
-    def plug(self, machine: Machine) -> None:
-        """Plugs it in again."""
-        self.switch.ip("link", "set", machine.port, "up")
-
-    @staticmethod
-    def mute(machine: Machine) -> None:
-        """VRRP neither comes nor goes; everything else does."""
-        for chain in ("INPUT", "OUTPUT"):
-            machine.space.run("iptables", "-I", chain, "-p", "vrrp", "-j", "DROP")
-
-    @staticmethod
-    def unmute(machine: Machine) -> None:
-        """VRRP flows again."""
-        for chain in ("INPUT", "OUTPUT"):
-            machine.space.run("iptables", "-D", chain, "-p", "vrrp", "-j", "DROP")
-
-
-@contextlib.contextmanager
-def network(count: int) -> Iterator[Network]:
-    """`count` machines, numbered from 1, at a switch."""
-    prefix = f"sw{os.getpid()}"
-    made: list[str] = []
-    try:
-        for name in ("s", *map(str, range(1, count + 1))):
-            run("ip", "netns", "add", f"{prefix}-{name}")
-            made.append(f"{prefix}-{name}")
-            run("ip", "-n", made[-1], "link", "set", "lo", "up")
-        switch = Namespace(f"{prefix}-s")
-        switch.ip("link", "add", "br0", "type", "bridge")
-        switch.ip("link", "set", "br0", "up")
-        built = Network(switch)
-        for number in range(1, count + 1):
-            built.machines.append(_attach(switch, Namespace(f"{prefix}-{number}"), number))
-        yield built
-    finally:
-        for name in made:
-            run("ip", "netns", "del", name)
-
-
-def _attach(switch: Namespace, space: Namespace, number: int) -> Machine:
-    port = f"p{number}"
-    switch.ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space.name)
-    switch.ip("link", "set", port, "master", "br0", "up")
-    machine = Machine(number, space, port)
-    space.ip("link", "set", "eth0", "up")
-    space.ip("addr", "add", f"{machine.v4}/24", "dev", "eth0")
-    space.ip("addr", "add", f"{machine.v6}/64", "dev", "eth0", "nodad")
-    return machine
-
-
-@dataclass(frozen=True)
-class Moment:
-    """When an address came to a machine or went from it."""
-
-    at: float
-    machine: str
-    address: Address
-    here: bool
-
-
-class Watch:
-    """Listens to the kernel of each machine: every coming and going of an address, with its time."""
-
-    def __init__(self, machines: Sequence[Machine]) -> None:
-        self.moments: list[Moment] = []
-        self.held: dict[Address, set[str]] = {}
-        self._sockets = {machine.name: machine.space.enter(_listener) for machine in machines}
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._over = threading.Event()
-
-    def __enter__(self) -> Self:
-        for listener in self._sockets.values():
-            listener.send(ask(1))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        for listener in self._sockets.values():
-            listener.close()
-
-    def holders(self, address: str) -> set[str]:
-        """Who has it now."""
-        return set(self.held.get(ip_address(address), set()))
-
-    def gaps(self, address: str, since: float) -> list[tuple[float, float]]:
-        """From when to when nobody had it, after `since`."""
-        return self._spans(ip_address(address), since, lambda count: count == 0)
-
-    def overlaps(self, address: str, since: float) -> list[tuple[float, float]]:
-        """From when to when several had it, after `since`."""
-        return self._spans(ip_address(address), since, lambda count: count > 1)
-
-    def _spans(self, address: Address, since: float, when: Callable[[int], bool]) -> list[tuple[float, float]]:
-        holders: set[str] = set()
-        spans: list[tuple[float, float]] = []
-        began: float | None = None
-        for moment in [moment for moment in self.moments if moment.address == address]:
-            (holders.add if moment.here else holders.discard)(moment.machine)
-            if moment.at < since:
-                continue
-            if when(len(holders)) and began is None:
-                began = moment.at
-            elif not when(len(holders)) and began is not None:
-                spans.append((began, moment.at))
-                began = None
-        if began is not None:
-            spans.append((began, time.monotonic()))
-        return spans
-
-    def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for name, listener in self._sockets.items():
-                selector.register(listener, selectors.EVENT_READ, name)
-            while not self._over.is_set():
-                for key, _ in selector.select(0.05):
-                    self._take(key.data, key.fileobj.recv(1 << 18))  # type: ignore[union-attr]
-
-    def _take(self, machine: str, data: bytes) -> None:
-        now = time.monotonic()
-        for told in read(data):
-            if isinstance(told, Told):
-                address = told.place.address
-                holders = self.held.setdefault(address, set())
-                if (machine in holders) != told.here:
-                    (holders.add if told.here else holders.discard)(machine)
-                    self.moments.append(Moment(now, machine, address, told.here))
-            else:
-                assert isinstance(told, Answered)
-
-
-def _listener() -> socket.socket:
-    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
-    listener.bind((0, ADDRESS_GROUPS))
-    return listener
+LONG = 5.0  # seconds that no machine is slow enough for
 
 
 class Keepalived:
     """The real program on one machine, in a directory of its own."""
 
-    def __init__(self, machine: Machine, directory: Path) -> None:
+    def __init__(self, machine: Machine, directory: Path, installation: Installation = THIS_MACHINE) -> None:
         self.machine = machine
+        self.installation = installation
         self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self.configuration = directory / "keepalived.conf"
@@ -283,7 +47,9 @@ class Keepalived:
             "-r",
             str(directory / "vrrp"),
         ]
-        self.child = Child(f"keepalived-{machine.number}", machine.space.command(*words), hear=self.lines.append)
+        self.child = Child(
+            f"keepalived-{machine.number}", machine.space.command(*installation.command(*words)), hear=self.lines.append
+        )
 
     @property
     def pid(self) -> int:
@@ -296,7 +62,9 @@ class Keepalived:
     def check(self) -> int:
         """What `keepalived -t` says."""
         return subprocess.run(
-            self.machine.space.command("keepalived", "-t", "-f", str(self.configuration)), capture_output=True, check=False
+            self.machine.space.command(*self.installation.command("keepalived", "-t", "-f", str(self.configuration))),
+            capture_output=True,
+            check=False,
         ).returncode
 
     async def reload(self, text: str) -> None:
@@ -322,66 +90,6 @@ async def running(*programs: Keepalived) -> AsyncIterator[None]:
                 await program.child.stop(5)
             for task in tasks:
                 task.cancel()
-
-
-@dataclass
-class Probe:
-    """Connects to an address again and again, and notes when that went well."""
-
-    space: Namespace
-    address: str
-    every: float = 0.005
-    times: list[tuple[float, bool]] = field(default_factory=list)
-
-    def outage(self, since: float) -> float:
-        """The longest time between two good answers after `since`, in seconds."""
-        good = [at for at, well in self.times if well and at >= since]
-        edges = [since, *good]
-        return max((after - before for before, after in itertools.pairwise(edges)), default=float("inf"))
-
-    async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-
-        async def once() -> None:
-            began = time.monotonic()
-            connection = self.space.enter(lambda: socket.socket(family, socket.SOCK_STREAM))
-            connection.setblocking(False)  # noqa: FBT003
-            try:
-                async with asyncio.timeout(0.05):
-                    await loop.sock_connect(connection, (self.address, PORT))
-                self.times.append((time.monotonic(), True))
-            except (OSError, TimeoutError):
-                self.times.append((began, False))
-            finally:
-                connection.close()
-
-        while True:
-            await once()
-            await asyncio.sleep(self.every)
-
-
-def served(machine: Machine, port: int = PORT) -> socket.socket:
-    """A listener on all addresses of a machine; the kernel accepts for it."""
-
-    def make() -> socket.socket:
-        listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("::", port))
-        listener.listen(4096)
-        return listener
-
-    return machine.space.enter(make)
-
-
-def drain(listener: socket.socket) -> None:
-    """Accepts what waits, so that the queue never fills."""
-    if listener.fileno() < 0:
-        return
-    listener.setblocking(False)  # noqa: FBT003
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            listener.accept()[0].close()
 
 
 BUS = "10.9.0.254"
@@ -422,6 +130,13 @@ class Crew:
     def pid(self, machine: Machine, which: str = "keepalived") -> int:
         """Keepalived's process, or its child's (`vrrp`)."""
         return int((self.run_of(machine) / f"{which}.pid").read_text())
+
+    def runs(self, machine: Machine) -> bool:
+        """Whether both processes of its keepalived are there."""
+        try:
+            return all(Path(f"/proc/{self.pid(machine, which)}").exists() for which in ("keepalived", "vrrp"))
+        except (FileNotFoundError, ValueError):
+            return False
 
     def node(self, machine: Machine, *, labels: dict[str, str] | None = None, cordoned: bool = False, ready: bool = True) -> None:
         """Writes a Node."""
@@ -512,10 +227,11 @@ def edge(machine: Machine) -> socket.socket:
 class Scene:
     """A crew that holds its addresses, a watch on every kernel, and a client that connects to one of the addresses all the time."""
 
-    def __init__(self, crew: Crew, watch: Watch, probe: Probe) -> None:
+    def __init__(self, crew: Crew, watch: Watch, probe: Probe, addresses: Sequence[str]) -> None:
         self.crew = crew
         self.watch = watch
         self.probe = probe
+        self.addresses = tuple(addresses)
         self.edges = {machine.name: edge(machine) for machine in crew.nodes}
 
     @property
@@ -528,8 +244,23 @@ class Scene:
         return next(machine for machine in self.crew.nodes if machine.name == name)
 
     def settled(self, *addresses: str) -> bool:
-        """Whether each address has one holder."""
-        return all(len(self.watch.holders(address)) == 1 for address in addresses)
+        """Whether each address has one holder; without any, all that this scene began with."""
+        return all(len(self.watch.holders(address)) == 1 for address in addresses or self.addresses)
+
+    async def fresh(self) -> None:
+        """Mends what was broken, and waits until everything is as in the beginning."""
+        for machine in self.crew.nodes:
+            self.crew.net.plug(machine)
+            self.crew.net.unmute(machine)
+            self.crew.node(machine)
+            if self.edges[machine.name].fileno() < 0:
+                self.edges[machine.name] = edge(machine)
+        self.crew.vips(*self.addresses)
+        nodes = self.crew.nodes
+        await wait_until(lambda: all(self.crew.runs(one) and self.crew.health(one) == "0" for one in nodes), within=2 * SOON)
+        await wait_until(lambda: self.settled() and not self.crew.firing, within=2 * SOON)
+        await wait_until(lambda: self.watch.floating() <= set(self.addresses), within=SOON)
+        await self.answered(time.monotonic())
 
     async def moved_from(self, machine: Machine) -> Machine:
         """Waits until another node alone holds the probed address."""
@@ -549,6 +280,23 @@ class Scene:
         print(f"{what}: {longest * 1000:.0f} ms without an answer")
         return longest
 
+    async def came_through(self, since: float, what: str, *, besides: Machine | None = None, addresses: Iterable[str] = ()) -> None:
+        """Holds what happened since then to the invariant: one holder of each address, and none, or two, for no longer than a failover.
+
+        `besides` is a machine that nobody can reach, whatever it has.
+        """
+        outage = await self.outage(since, what)
+        name = besides.name if besides is not None else ""
+        meant = tuple(addresses) or self.addresses
+        none = max((_longest(self.watch.gaps(address, since, name)) for address in meant), default=0.0)
+        twice = max((_longest(self.watch.overlaps(address, since, name)) for address in meant), default=0.0)
+        print(f"{what}: nobody had an address for {none * 1000:.0f} ms, two had one for {twice * 1000:.0f} ms, at the longest")
+        assert max(outage, none, twice) < LONG
+
+
+def _longest(spans: Iterable[tuple[float, float]]) -> float:
+    return max((after - before for before, after in spans), default=0.0)
+
 
 @asynccontextmanager
 async def scene(directory: Path, *addresses: str, nodes: int = 3, **knobs: str) -> AsyncIterator[Scene]:
@@ -558,7 +306,7 @@ async def scene(directory: Path, *addresses: str, nodes: int = 3, **knobs: str) 
         with Watch(made.nodes) as watch:
             probe = Probe(made.client.space, addresses[0])
             made.vips(*addresses)
-            found = Scene(made, watch, probe)
+            found = Scene(made, watch, probe, addresses)
             tasks = [group.create_task(probe.run()), group.create_task(_accept(listeners, found.edges))]
             try:
                 await wait_until(lambda: found.settled(*addresses), within=2 * SOON)

@@ -8,6 +8,7 @@ from seaway.edge import explain, ingress_app
 from seaway.failover import failover_app
 from seaway.lb import lb_app
 from seaway.up_command import run_up
+from seaway.vip import vip_app
 
 app = typer.Typer(
     help="What a cloud would give a Kubernetes cluster, on your own machines.", no_args_is_help=True, add_completion=False
@@ -16,6 +17,7 @@ app.add_typer(state_app, name="state")
 app.add_typer(failover_app, name="failover")
 app.add_typer(ingress_app, name="ingress")
 app.add_typer(lb_app, name="lb")
+app.add_typer(vip_app, name="vip")
 app.command("alerts")(show_alerts)
 app.command("events")(show_events)
 app.command("explain")(explain)

@@ -3,6 +3,7 @@
 import asyncio
 
 from common.runtime.app import App, Fatal, Stage, run
+from keepalived_vip.detector import Detector
 from keepalived_vip.edges import Edges, parse_edge
 from keepalived_vip.follow import Intake, kept
 from keepalived_vip.keepalived import Keepalived
@@ -40,12 +41,14 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("judge", station.judge())
     app.spawn("plan", station.plan(news))
     app.spawn("watch", station.watch())
+    detector = Detector(lambda: station.interface, station.held.keys, lambda: station.own, settings.probe_interval)
+    app.spawn("detector", detector.run())
     app.spawn("keeper", keeper.run(station.missing))
     if settings.run_keepalived:
         app.spawn("keepalived", keepalived.keep())
         app.at_stop(Stage.DRAIN, "keepalived", keepalived.stop)
 
-    bus = await app.bus()
+    bus = app.lasting_bus()
     reports = app.reports(bus)
     speaker = Speaker(bus, known, settings.cluster, settings.instance, settings.node)
     waiting = (news, speaker.plan_news)
@@ -54,7 +57,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("wishes", intake.follow_wishes(bus))
     app.spawn("propose", speaker.propose())
     app.spawn("report", speaker.report(lambda: station.report, station.changed))
-    app.spawn("tell", Teller(settings, known, station, keeper, reports).run())
+    app.spawn("tell", Teller(settings, known, station, detector, reports).run())
 
 
 def main() -> None:

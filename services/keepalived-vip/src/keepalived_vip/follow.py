@@ -1,4 +1,4 @@
-"""Follow: what the bus has becomes what this node knows. Whoever waits for `news` is woken by every change.
+"""Follow: what the bus has becomes what this node knows. Whoever waits for `news` is woken by every change; a new plan is kept on the disk.
 
 Two streams are followed: the replica of the cluster, and the wishes, where services, the plan and the other nodes speak.
 """
@@ -39,6 +39,7 @@ class Intake:
         self._scope = scope
         self._kept = kept
         self._instance = instance
+        self._last = known.lawful
         self._agreement = Agreement(reports)
 
     async def follow_state(self, bus: Bus) -> None:
@@ -57,17 +58,20 @@ class Intake:
                         break
 
     async def follow_wishes(self, bus: Bus) -> None:
-        """Takes the wishes, until cancelled. A new plan is kept on the disk."""
+        """Takes the wishes, until cancelled."""
         filters = [f"{WANTED_ROOT}.{encode(self._scope.cluster)}.>"]
         async with Follower(bus, WANTED.name, filters, name=f"{_NAME}-wishes") as updates:
             async for update in updates:
                 now = asyncio.get_running_loop().time()
-                if self._known.take_wishes(update.messages, whole=isinstance(update, Replaced), now=now):
-                    keep(self._kept, self._known.agreed, self._instance)
-                    log.info("plan.taken", revision=self._known.agreed.revision, addresses=len(self._known.agreed.owners))
+                self._known.take_wishes(update.messages, whole=isinstance(update, Replaced), now=now)
                 self._wake()
 
     def _wake(self) -> None:
+        lawful = self._known.lawful
+        if lawful != self._last:
+            self._last = lawful
+            keep(self._kept, lawful, self._instance)
+            log.info("plan.taken", revision=lawful.revision, addresses=len(lawful.plan.groups))
         for news in self._news:
             news.set()
 

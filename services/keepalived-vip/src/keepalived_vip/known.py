@@ -3,10 +3,13 @@
 `proposal` is what follows from it. It is none while anything is missing that it depends on, or while the plan in force was made by somebody
 who had seen more of the replica than we: who is behind must not undo what others know. A service that has not spoken wants what it wanted
 before, so that a bus which lost its messages takes no address away.
+
+`lawful` is the plan without what this node has no ground to hold: whoever can write to the bus has skipped the API server, so an address
+must be in a pool, or one that the operator named, or have been so when this node first heard of it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final, Protocol
 
@@ -72,6 +75,7 @@ class Known:
         self.heard: dict[str, Heard] = {}
         self.wishes_known = False
         self._scope = scope
+        self._grounds = frozenset(self.agreed.plan.groups)  # addresses that were found good
         self._store = Store()
         self._replica = Replica(scope.cluster, self._store, partial={ConfigMap.resource})
         self._wishes: dict[str, AddressesWanted] = {}
@@ -111,7 +115,17 @@ class Known:
         of_nodes = members(self._store.all(Node), self._scope.selector)[1]
         of_statics = statics(self._static_map, self._own)[1]
         unreadable = self._replica.unreadable.values()
-        return tuple(sorted({*of_nodes, *of_statics, *unreadable, *self._pool_problems, *self._refusals(), *self._bad.values()}))
+        refused = (*self._refusals(), *self._groundless())
+        return tuple(sorted({*of_nodes, *of_statics, *unreadable, *self._pool_problems, *refused, *self._bad.values()}))
+
+    @property
+    def lawful(self) -> Agreed:
+        """The plan in force, with those of its addresses that this node has ground to hold."""
+        plan = self.agreed.plan
+        if plan.groups.keys() <= self._grounds:
+            return self.agreed
+        groups = {address: group for address, group in plan.groups.items() if address in self._grounds}
+        return replace(self.agreed, plan=replace(plan, groups=groups))
 
     @property
     def wanted(self) -> Mapping[Address, str]:
@@ -139,6 +153,7 @@ class Known:
         self._note(messages, created)
         taken = self._replica.change(messages)
         self._read_pools()
+        self._found()
         return taken.comparisons
 
     def replace_state(self, messages: Sequence[StoredMessage], tombstones: Sequence[StoredMessage], created: str) -> None:
@@ -147,16 +162,18 @@ class Known:
         self._note((*messages, *tombstones), created)
         self._replica.replace(messages, tombstones)
         self._read_pools()
+        self._found()
 
-    def take_wishes(self, messages: Iterable[TimedMessage], *, whole: bool, now: float) -> bool:
-        """Applies what services and nodes say; `whole`: there is nothing else. Whether the plan is another."""
+    def take_wishes(self, messages: Iterable[TimedMessage], *, whole: bool, now: float) -> None:
+        """Applies what services and nodes say; `whole`: there is nothing else."""
         before = self.agreed
         if whole:
             self._wishes, self._bad, self.heard, self.sequence = {}, {}, {}, 0
             self.wishes_known = True
         for message in messages:
             self._take(message, now)
-        return self.agreed != before
+        if self.agreed != before:
+            self._found()
 
     def _take(self, message: TimedMessage, now: float) -> None:
         try:
@@ -223,11 +240,32 @@ class Known:
         self._pool_problems = read.problems
         self._pools = read.pools if read.pools is not None else self._pools
 
+    def _found(self) -> None:
+        """Notes which addresses of the plan are good. Those that are not in the plan any more have to be found so again."""
+        planned = self.agreed.plan.groups.keys()
+        named = statics(self._static_map, self._own)[0]
+        good = {address for address in planned if address in named or self._pooled(address)} if not self.awaited else set()
+        self._grounds = frozenset(good | (self._grounds & planned))
+
+    def _pooled(self, address: Address) -> bool:
+        return self._pools is not None and self._pools.of(address) is not None
+
+    def _groundless(self) -> Iterable[Problem]:
+        ref = ObjectRef(_MESSAGES, "", wanted_subject(self._scope.cluster, SERVICE, PLAN))
+        for address in self.agreed.plan.groups:
+            if address not in self._grounds:
+                owner = self.agreed.owners.get(address) or "nobody"
+                fault = (
+                    f"{address}, wanted by {owner}, is in no pool and none of the operator's, so it is not held here; add it to one"
+                )
+                yield Problem(ref, "BadAddress", fault)
+
     def _wished(self, service: str) -> Iterable[Address]:
         """What a service wants and may have. While it is silent, what it had."""
         wish = self._wishes.get(service)
         if wish is None:
-            return [address for address, owner in self.agreed.owners.items() if owner == service]
+            had = (address for address, owner in self.agreed.owners.items() if owner == service)
+            return [address for address in had if self._pools is None or self._pooled(address)]
         return [address for address, fault in self._judged(wish) if address is not None and fault is None]
 
     def _judged(self, wish: AddressesWanted) -> Iterable[tuple[Address | None, str | None]]:
@@ -239,7 +277,7 @@ class Known:
                 yield None, f"{one.ip[:80]!r} is no address"
                 continue
             fault = unfit(address, own)
-            if fault is None and address not in self.agreed.owners and (self._pools is None or self._pools.of(address) is None):
+            if fault is None and address not in self.agreed.owners and not self._pooled(address):
                 fault = "is in no pool; add it to one, or take it from whoever wants it"
             yield address, f"{address} {fault}" if fault else None
 

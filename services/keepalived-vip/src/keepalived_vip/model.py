@@ -1,8 +1,9 @@
 """What floating addresses look like to this service.
 
-The cluster has a fixed number of *groups*. An address is put into a group when it is first wanted and stays there for as long as it
-is wanted; a group has a *home*, the node that should hold its addresses. So addresses spread over the nodes by their groups' homes,
-and a node that comes or goes changes homes, not groups. On each node a group is one VRRP *instance* a family (RFC 9568 §1.2: a virtual
+The cluster has a fixed number of *groups*. An address is put into a group when it is first wanted and stays there, also when it is wanted
+again later: a node that is a few plans behind must not hold it by one group while another node holds it by another. A group has a *home*,
+the node that should hold its addresses. So addresses spread over the nodes by their groups' homes, and a node that comes or goes changes
+homes, not groups. On each node a group is one VRRP *instance* a family (RFC 9568 §1.2: a virtual
 router is of one family), always there, also without an address: so an address comes and goes, and no instance does.
 
     Plan      group of each address, home of each group, members    the same on all nodes
@@ -30,6 +31,11 @@ def order(address: Address) -> tuple[int, int]:
     return (address.version, int(address))
 
 
+def instance_name(family: int, group: int) -> str:
+    """As keepalived calls the instance of a group in a family."""
+    return f"seaway-{family}-{group}"
+
+
 class Standing(IntEnum):
     """How much a node is wanted as a home."""
 
@@ -55,11 +61,12 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What all nodes agree on."""
+    """What all nodes agree on. `former` are the groups of addresses that are wanted no more, the one that was given up last at the end."""
 
     groups: Mapping[Address, int] = field(default_factory=dict)
     homes: Mapping[int, str] = field(default_factory=dict)
     members: tuple[Member, ...] = ()
+    former: Mapping[Address, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +92,7 @@ class Instance:
     @property
     def name(self) -> str:
         """As keepalived calls it."""
-        return f"seaway-{self.family}-{self.group}"
+        return instance_name(self.family, self.group)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The plan: which group an address is in, and which node is the home of each group.
 
 `revise` is a pure function of the plan before, what is wanted and who is there, so that every node proposes the same. Nothing moves without
-a cause: an address keeps its group for as long as it is wanted; a group keeps its home for as long as that node may be one, unless another
-has two groups fewer. Then the group with the fewest addresses goes, for a home that changes breaks connections.
+a cause: an address keeps its group while it is wanted, and has it again when it comes back; a group keeps its home for as long as that node
+may be one, unless another has two groups fewer. Then the group with the fewest addresses goes, for a home that changes breaks connections.
 """
 
 from collections import Counter
@@ -14,6 +14,7 @@ from keepalived_vip.model import FAMILIES, Address, Family, Instance, Layout, Me
 HIGHEST: Final = 240  # priority of the home; 255 would be "owner of the address" (RFC 9568 §5.2.4), 0 is "I leave"
 _WIDEST: Final = 40  # between two nodes: the further apart, the surer is the first of them (RFC 9568 §6.1, Skew_Time)
 _LAST_VRID: Final = 255
+_REMEMBERED: Final = 1000  # addresses that are wanted no more
 
 
 class TooManyError(ValueError):
@@ -22,13 +23,17 @@ class TooManyError(ValueError):
 
 def revise(plan: Plan, wanted: Collection[Address], members: Collection[Member], count: int) -> Plan:
     """The next plan, with `count` groups. One that has become too many is kept until its last address is gone."""
-    groups = {address: plan.groups[address] for address in sorted(wanted, key=order) if address in plan.groups}
+    back = {address: group for address, group in plan.former.items() if group < count}
+    known = {**back, **plan.groups}
+    groups = {address: known[address] for address in sorted(wanted, key=order) if address in known}
     numbers = sorted({*range(count), *groups.values()})
     homes = _homes(plan.homes, numbers, Counter(groups.values()), members)
     for address in sorted(wanted, key=order):
         if address not in groups:
             groups[address] = _emptiest(groups, homes, range(count))
-    return Plan(dict(sorted(groups.items(), key=lambda item: order(item[0]))), homes, tuple(sorted(members)))
+    gone = {address: group for address, group in (*plan.former.items(), *plan.groups.items()) if address not in groups}
+    former = dict(list(gone.items())[-_REMEMBERED:])
+    return Plan(dict(sorted(groups.items(), key=lambda item: order(item[0]))), homes, tuple(sorted(members)), former)
 
 
 def layout(plan: Plan, node: str, first_vrid: int, count: int) -> Layout:

@@ -9,7 +9,8 @@ appears in no line. Why it is as it is:
   any address is an error on which keepalived ends.
 - The hop limit is 255 when sent and demanded when received, which no router lets through (RFC 9568 §5.1.1.3). For IPv6 it must be said:
   keepalived 2.2.7 sends 64 by unicast.
-- Who is alone says nothing of unicast, which keepalived would refuse without a peer, and speaks by multicast to nobody.
+- Who is alone says nothing of unicast, which keepalived would refuse without a peer, and speaks by multicast: to a group of our own, where
+  nobody is. In the usual one a router of the network with the same VRID would take us for its master, or we would obey it.
 - Announcements are repeated soon and sent again when a lower master was heard, which is how the network learns of the end of a partition.
 - The priority is that of the ordinary scheduler. Under a real-time one the kernel kills keepalived 2.2.7 when a reload takes it more than
   10 ms, whatever `vrrp_rlimit_rttime` says.
@@ -25,6 +26,8 @@ from keepalived_vip.model import Address, Instance, Layout
 
 INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)  # dev_valid_name() of Linux without its rarer characters
 _ANCHOR_4: Final = int(IPv4Address("127.107.0.0"))
+_GROUP_4: Final = "239.255.107.107"  # of this site (RFC 2365 §6.1)
+_GROUP_6: Final = "ff12::6b:6b"  # of this link, and assigned to nobody (RFC 4291 §2.7)
 _ANCHOR_6: Final = int(IPv6Address("fe80::6b:0:0"))
 
 
@@ -60,6 +63,8 @@ def _head(style: Style) -> Iterator[str]:
     yield "    enable_script_security"
     yield "    script_user nobody"
     yield "    vrrp_skip_check_adv_addr"
+    yield f"    vrrp_mcast_group4 {_GROUP_4}"
+    yield f"    vrrp_mcast_group6 {_GROUP_6}"
     yield "    vrrp_garp_master_delay 1"
     yield "    vrrp_garp_master_repeat 3"
     yield "    vrrp_garp_master_refresh 60"

@@ -68,6 +68,9 @@ class Settings(ServiceSettings):
     stale_after: float = Field(
         3.0, ge=0.5, description="Seconds after which an address that should not be here is taken off the interface."
     )
+    probe_interval: float = Field(
+        10.0, ge=0, description="Seconds after which the link is asked again who else has an address of this node; 0 is never."
+    )
     run: Path = Field(Path("/run/seaway/vip"), description="Directory that keepalived and this service share.")
     state: Path = Field(Path("/var/lib/seaway/vip"), description="Directory for what must outlive a restart of the machine.")
     keepalived: str = Field("keepalived", description="The keepalived that tests the configuration, and runs it.")

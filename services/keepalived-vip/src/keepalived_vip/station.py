@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from ipaddress import ip_address
 from typing import Final
 
 import structlog
@@ -20,13 +21,13 @@ from keepalived_vip.edges import Edges
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.kernel import Kernel
 from keepalived_vip.known import Known
-from keepalived_vip.model import Address, Instance, Member, order
+from keepalived_vip.model import Address, Member, instance_name, order
 from keepalived_vip.plan import TooManyError, layout
 from keepalived_vip.render import INTERFACE
 from keepalived_vip.rtnetlink import Place
 from keepalived_vip.settings import Settings
 from keepalived_vip.sweep import Scene, missing, stale
-from keepalived_vip.yielding import KEEP, Verdict, strangers, verdict
+from keepalived_vip.yielding import KEEP, Verdict, verdict
 
 LOOK: Final = 0.25  # seconds between two looks without news
 _REMEMBERED: Final = 2000
@@ -41,11 +42,13 @@ class Station:
         self.held: dict[Address, HeldAddress] = {}
         self.verdict = Verdict(KEEP)
         self.trouble: str | None = "nothing is known yet"
+        self.interface: str | None = None
+        self.own: tuple[Address, ...] = ()
         self.changed = asyncio.Event()  # something that others should hear of
         self.moves: deque[VipMoved] = deque(maxlen=_REMEMBERED)  # for whoever tells of them
         self._settings = settings
         self._known = known
-        self._keeper = keeper
+        self.keeper = keeper
         self._kernel = kernel
         self._edges = edges
         self._written: int | None = None
@@ -56,11 +59,11 @@ class Station:
     @property
     def report(self) -> VipNode:
         """What this node has in force."""
-        instances = self._keeper.running.instances
+        instances = self.keeper.running.instances
         names = {peer.name for instance in instances for peer in instance.peers}
         return VipNode(
             node=self._settings.node,
-            revision=self._known.agreed.revision if self._keeper.settled else 0,
+            revision=self._known.agreed.revision if self.keeper.settled else 0,
             peers=tuple(sorted({*names, self._settings.node})) if instances else (),
             held=tuple(self.held[address] for address in sorted(self.held, key=order)),
             held_back=self.verdict.reason,
@@ -69,7 +72,7 @@ class Station:
     @property
     def scene(self) -> Scene:
         """What is here, and what should be."""
-        return Scene(self._kernel.places, self._keeper.running, self._keeper.keepalived.alive(), self._keeper.ours)
+        return Scene(self._kernel.places, self.keeper.running, self.keeper.keepalived.alive(), self.keeper.ours)
 
     def missing(self) -> frozenset[Address]:
         """Addresses that keepalived believes to have, and has not."""
@@ -102,10 +105,12 @@ class Station:
             self._judge()
 
     def _want(self) -> None:
-        plan = self._known.agreed.plan
+        plan = self._known.lawful.plan
         here = next((member for member in plan.members if member.name == self._settings.node), None)
         if here is not None:
+            self.own = tuple(ip_address(text) for text in (here.v4, here.v6) if text)
             interface = self._interface(here)
+            self.interface = interface or self.interface
             if interface is not None:
                 try:
                     wanted = layout(plan, here.name, self._settings.first_vrid, self._settings.groups)
@@ -114,7 +119,7 @@ class Station:
                 else:
                     self.trouble = None
                     self._judge()  # before keepalived reads that it has instances
-                    self._keeper.want(wanted, self._settings.style(interface))
+                    self.keeper.want(wanted, self._settings.style(interface))
         else:
             self.trouble = f"node {self._settings.node} is in no plan"
         self._judge()
@@ -140,7 +145,7 @@ class Station:
         members = self._known.present
         heard = {name: one.said for name, one in self._known.heard.items()}
         node = self._settings.node
-        self.verdict = verdict(node, members, strangers(node, members, heard), self._edges.unready, self._settings.unready)
+        self.verdict = verdict(node, members, heard, self._edges.unready, self._settings.unready)
         metrics.HELD_BACK.set(int(self.verdict.value != KEEP))
         if self.verdict.value != self._written:
             atomic_write(self._settings.track_file, f"{self.verdict.value}\n".encode(), 0o644)
@@ -158,10 +163,10 @@ class Station:
                 metrics.SWEPT.inc()
                 self._kernel.remove(place)
         self._missing_since = {address: self._missing_since.get(address, now) for address in missing(scene)}
-        if self._keeper.settled and any(now - since >= self._settings.stale_after for since in self._missing_since.values()):
+        if self.keeper.settled and any(now - since >= self._settings.stale_after for since in self._missing_since.values()):
             log.warning("addresses.missing", count=len(self._missing_since))
             self._missing_since = {}
-            self._keeper.mend()
+            self.keeper.mend()
 
     def _note(self, scene: Scene) -> None:
         """Tells of what came and went."""
@@ -172,18 +177,16 @@ class Station:
         for address in sorted(held.keys() - before.keys(), key=order):
             self.held[address] = HeldAddress(ip=str(address), group=held[address].group, since=timestamp())
             metrics.MOVES.labels("here").inc()
-            self._moved(address, held[address], held=True)
-        instances = {address: one for one in scene.layout.instances for address in one.addresses}
+            self._moved(address, self.held[address], held=True)
         for address in sorted(before.keys() - held.keys(), key=order):
-            del self.held[address]
             metrics.MOVES.labels("away").inc()
-            if address in instances:
-                self._moved(address, instances[address], held=False)
+            self._moved(address, self.held.pop(address), held=False)
         if self.held.keys() != before.keys():
             self.changed.set()
 
-    def _moved(self, address: Address, instance: Instance, *, held: bool) -> None:
-        log.info("address.held" if held else "address.released", address=str(address), instance=instance.name)
+    def _moved(self, address: Address, holding: HeldAddress, *, held: bool) -> None:
+        place = instance_name(address.version, holding.group)
+        log.info("address.held" if held else "address.released", address=str(address), instance=place)
         settings = self._settings
-        fact = VipMoved(instance=settings.instance, node=settings.node, ip=str(address), place=instance.name, held=held)
+        fact = VipMoved(instance=settings.instance, node=settings.node, ip=str(address), place=place, held=held)
         self.moves.append(fact)

@@ -36,6 +36,7 @@ def dumped(agreed: Agreed, instance: str) -> VipPlan:
             for address in sorted(plan.groups, key=order)
         ),
         homes=tuple(Home(group=group, node=node) for group, node in sorted(plan.homes.items())),
+        former=tuple(PlannedAddress(ip=str(address), group=group) for address, group in plan.former.items()),
     )
 
 
@@ -44,6 +45,7 @@ def loaded(message: VipPlan) -> Agreed:
     try:
         members = tuple(sorted(_member(node) for node in message.nodes))
         groups = {ip_address(one.ip): one.group for one in message.addresses}
+        former = {ip_address(one.ip): one.group for one in message.former}
     except ValueError as error:
         raise VipError(f"plan {message.revision} of {message.instance}: {error}") from error
     own = {address for member in members for address in (member.v4, member.v6) if address}
@@ -52,14 +54,14 @@ def loaded(message: VipPlan) -> Agreed:
     bad = next((f"{address} {fault}" for address in groups if (fault := unfit(address, own))), None)
     if bad is None and (len(set(names)) != len(names) or len(names) > MOST_NODES):
         bad = f"it has {len(names)} nodes, of which {len(set(names))} differ"
-    if bad is None and any(not 0 <= group <= 255 for group in (*groups.values(), *homes)):
+    if bad is None and any(not 0 <= group <= 255 for group in (*groups.values(), *former.values(), *homes)):
         bad = "a group is not between 0 and 255"
     if bad is None and not set(homes.values()) <= set(names):
         bad = "a home is none of its nodes"
     if bad is not None:
         raise VipError(f"plan {message.revision} of {message.instance}: {bad}")
     owners = {ip_address(one.ip): one.owner for one in message.addresses}
-    plan = Plan(dict(sorted(groups.items(), key=lambda item: order(item[0]))), dict(sorted(homes.items())), members)
+    plan = Plan(dict(sorted(groups.items(), key=lambda item: order(item[0]))), dict(sorted(homes.items())), members, former)
     return Agreed(plan, message.revision, owners, message.created, message.through)
 
 

@@ -2,6 +2,10 @@
 
 keepalived adds the number to its priority; at -254 an instance is at fault, says so with its last advertisement, and another node takes
 over at once (keepalived.conf(5), track_file). A smaller number only lowers the priority, so the addresses go when somebody may preempt.
+
+A node whose edge is not ready gives its addresses up only while another one can take them. Where no node's edge is ready, whoever is best
+holds on: what answers wrongly is found sooner than what does not answer, and a question that is answered wrongly everywhere at once
+(a port that was changed, a probe that was mistyped) takes no address off the network.
 """
 
 from collections.abc import Collection, Mapping
@@ -27,9 +31,14 @@ class Verdict:
 
 
 def verdict(
-    node: str, members: Collection[Member], strangers: Collection[str], unready: Mapping[str, str], policy: Policy
+    node: str,
+    members: Collection[Member],
+    heard: Mapping[str, VipNode],
+    unready: Mapping[str, str],
+    policy: Policy,
 ) -> Verdict:
-    """`strangers` are nodes that hold addresses and do not hear us yet; `unready` says what is wrong with which edge of this node."""
+    """`heard` is what nodes said last, `unready` what is wrong with which edge of this node."""
+    strangers = _strangers(node, members, heard)
     here = next((member for member in members if member.name == node), None)
     if here is None:
         return Verdict(GIVE_UP, f"node {node} takes no part: it is not known, not selected, or has no InternalIP")
@@ -42,14 +51,29 @@ def verdict(
     others = [member for member in members if member.name != node]
     if here.standing is Standing.CORDONED and any(member.standing is Standing.WELL for member in others):
         return Verdict(GIVE_UP, f"node {node} is cordoned, and others can hold its addresses")
-    if unready:
-        edge, fault = min(unready.items())
-        more = f" and {len(unready) - 1} more" if len(unready) > 1 else ""
-        return Verdict(GIVE_UP if policy == "release" else STEP_BACK, f"edge {edge}{more} is not ready: {fault}")
-    return Verdict(KEEP)
+    return _by_edges(node, others, heard, unready, policy) if unready else Verdict(KEEP)
 
 
-def strangers(node: str, members: Collection[Member], heard: Mapping[str, VipNode]) -> tuple[str, ...]:
+def _by_edges(
+    node: str, others: Collection[Member], heard: Mapping[str, VipNode], unready: Mapping[str, str], policy: Policy
+) -> Verdict:
+    edge, fault = min(unready.items())
+    more = f" and {len(unready) - 1} more" if len(unready) > 1 else ""
+    reason = f"edge {edge}{more} is not ready: {fault}"
+    if policy == "lower":
+        return Verdict(STEP_BACK, reason)
+    if not _relief(others, heard):
+        return Verdict(STEP_BACK, f"{reason}; no other node can take over, so node {node} holds on")
+    return Verdict(GIVE_UP, reason)
+
+
+def _strangers(node: str, members: Collection[Member], heard: Mapping[str, VipNode]) -> tuple[str, ...]:
     """The nodes that speak VRRP and do not hear `node`. One that is silent holds nothing, as far as is known."""
     well = [member.name for member in members if member.name != node and member.standing is not Standing.UNREADY]
     return tuple(name for name in sorted(well) if name in heard and heard[name].peers and node not in heard[name].peers)
+
+
+def _relief(others: Collection[Member], heard: Mapping[str, VipNode]) -> bool:
+    """Whether one of `others` may hold addresses, as far as is known. One that has not spoken is believed to be able."""
+    able = [member.name for member in others if member.standing is not Standing.OUT]
+    return any(name not in heard or not heard[name].held_back for name in able)

@@ -47,7 +47,9 @@ class Home(_Said):
 
 
 class VipPlan(_Said):
-    """The plan. `revision` grows by one each time; it was made by `instance`, who had seen STATE (`created`) up to `through`."""
+    """The plan. `revision` grows by one each time; it was made by `instance`, who had seen STATE (`created`) up to `through`. `former` are
+    addresses that are wanted no more, and get their old group if they are wanted again.
+    """
 
     instance: str
     revision: int
@@ -56,6 +58,7 @@ class VipPlan(_Said):
     nodes: tuple[PlannedNode, ...] = ()
     addresses: tuple[PlannedAddress, ...] = ()
     homes: tuple[Home, ...] = ()
+    former: tuple[PlannedAddress, ...] = ()
 
 
 class HeldAddress(_Said):

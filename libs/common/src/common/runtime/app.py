@@ -25,6 +25,7 @@ from typing import Any, Final, Generic, TypeVar
 import structlog
 
 from common.bus.facts import FactPublisher
+from common.bus.lasting import LastingBus
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import Bus, BusError
 from common.runtime import logging
@@ -93,6 +94,14 @@ class App(Generic[S]):
         """A connection to the bus, with its watchdog; closed last."""
         bus = await connect(self.settings.bus)
         self.spawn("bus-watchdog", bus.watch())
+        self.at_stop(Stage.CLOSE, "bus", bus.close)
+        self.health.live_while("event-loop", lambda: None)
+        return bus
+
+    def lasting_bus(self) -> LastingBus:
+        """A bus whose end is not the service's: there is a connection later, and another one where the first cannot be saved."""
+        bus = LastingBus(self.settings.bus)
+        self.spawn("bus", bus.run())
         self.at_stop(Stage.CLOSE, "bus", bus.close)
         self.health.live_while("event-loop", lambda: None)
         return bus

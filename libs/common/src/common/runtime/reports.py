@@ -7,6 +7,7 @@ whole state as often as it likes, and a listener hears of each change.
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Literal
 
 import structlog
 
@@ -71,17 +72,29 @@ class Reports:
                 self._raise(firing.model_copy(update={"status": "resolved"}))
             return
         if firing is None or firing.summary != summary:
-            alert = Alert(
-                name=name,
-                service=self._service,
-                instance=self._instance,
-                severity=severity,
-                status="firing",
-                summary=summary,
-                since=firing.since if firing else timestamp(),
-            )
+            alert = self._alert(name, severity, "firing", summary, firing.since if firing else timestamp())
             self._firing[name] = alert
             self._raise(alert)
+
+    def over(self, name: str, severity: Severity) -> None:
+        """Ends an alert that may be firing since before this process: whoever was killed could not do that himself."""
+        if name not in self._firing:
+            self._raise(self._alert(name, severity, "resolved", "it was not so when the service began", timestamp()))
+
+    def of(self, instance: str) -> "Reports":
+        """Another voice, for what is not of this instance alone."""
+        return Reports(self._publisher, service=self._service, cluster=self._cluster, instance=instance)
+
+    def _alert(self, name: str, severity: Severity, status: Literal["firing", "resolved"], summary: str, since: str) -> Alert:
+        return Alert(
+            name=name,
+            service=self._service,
+            instance=self._instance,
+            severity=severity,
+            status=status,
+            summary=summary,
+            since=since,
+        )
 
     def _raise(self, alert: Alert) -> None:
         tell = log.error if alert.status == "firing" else log.info
