@@ -158,6 +158,7 @@ class Applier:
             self._desired = self._desires.of(self._wanted, self._allotment.slots)
             changed = _changed(before, self._desired.slots) | self._waiting
             await self._execute(live, live.held.slots.keys() if whole else changed)
+            self._configuration.meet(self._wanted.peers)
             self._configuration.note(live.layout, self._desired)
             if await self._configuration.renew(live.process, live.layout, self._allotment.needed, self._desired):
                 self._live, self._since = None, since

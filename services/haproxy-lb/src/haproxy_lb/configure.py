@@ -7,6 +7,7 @@ tried again and again where HAProxy does not want it.
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import structlog
 from haproxy_lb import effects, master
 from haproxy_lb.desire import Desired
 from haproxy_lb.files import BadConfigurationError, Files
+from haproxy_lb.model import Peer
 from haproxy_lb.render import fingerprint
 from haproxy_lb.rules import TABLES
 from haproxy_lb.runtime import Lost, Process, Runtime
@@ -34,7 +36,7 @@ class Configuration:
 
     def __init__(self, files: Files, runtime: Runtime, master_socket: Path) -> None:
         self.trouble: str | None = None
-        self.frame = files.frame
+        self.frame = self._settled = files.frame
         self._files = files
         self._runtime = runtime
         self._master = master_socket
@@ -48,6 +50,13 @@ class Configuration:
         """Where there is nothing that HAProxy can start with, it gets something."""
         if not await self._files.good():
             await self._write()
+
+    def meet(self, peers: Collection[Peer]) -> None:
+        """These share affinity; without any, those of the frame that we began with. It is in force after the next `renew`."""
+        frame = self._settled.among(peers)
+        if frame != self.frame:
+            self.frame = self._files.frame = frame
+            self._goal = ({}, "")
 
     def note(self, layout: Layout, desired: Desired) -> None:
         """Takes what HAProxy does now, which is written soon."""
