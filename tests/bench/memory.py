@@ -1,5 +1,6 @@
-"""What the processes of an edge hold in memory."""
+"""What the processes of an edge hold in memory, and how long they have kept a processor busy."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,3 +39,17 @@ def _resident(pid: int) -> Resident:
 def largest(pid: int, *words: str) -> float:
     """The memory of the largest process of a family whose command line has all of `words`."""
     return max((one.mib for one in family(pid) if all(word in one.command for word in words)), default=0.0)
+
+
+def processor(pid: int) -> float:
+    """Seconds for which a process and all that it started have kept a processor busy (proc_pid_stat(5), utime and stime)."""
+    seconds, waiting = 0.0, [pid]
+    while waiting:
+        one = waiting.pop()
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+            waiting += [int(child) for child in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+        except OSError:  # it ended meanwhile
+            continue
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
