@@ -55,6 +55,7 @@ class Options:
     use_proxy_protocol: bool = False
     use_forwarded_headers: bool = False
     compute_full_forwarded_for: bool = False
+    trust_spans: bool = True
     forwarded_for_header: str = "X-Forwarded-For"
     trusted: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     allowed: tuple[str, ...] = ()
@@ -286,6 +287,13 @@ TABLE: Final = (
         values.boolean,
         "false",
         "Whether the peer is added to X-Forwarded-For instead of replacing it.",
+    ),
+    _option(
+        "opentelemetry-trust-incoming-span",
+        "trust_spans",
+        values.boolean,
+        "true",
+        "Whether `traceparent` and `tracestate` of every client are passed on; if not, those of trusted peers alone.",
     ),
     _option("forwarded-for-header", "forwarded_for_header", _HEADER, "X-Forwarded-For", "The header with the client's address."),
     _option("proxy-real-ip-cidr", "trusted", _networks, "0.0.0.0/0,::/0", "Peers that are trusted with the client's address."),
