@@ -22,7 +22,7 @@ check: setup ## Lint, types, import contracts and unit tests; under a minute
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
-	@$(BIN)/pytest -q tests/unit tests/contract
+	@$(BIN)/pytest -q --numprocesses=auto tests/unit tests/contract
 
 test: ## Everything: the checks, and all tests on real parts
 	@$(SETUP) base edge lb vip cluster images bench clients

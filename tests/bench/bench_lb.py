@@ -25,7 +25,7 @@ from tests.bench.memory import largest
 from tests.bench.rows import Row, latency_rows, percentile
 from tests.integration.lb_world import SERVICES, SLICES, balancer
 from tests.lb.whole import Whole, whole
-from tests.lb.world import Balancer, running
+from tests.lb.world import running
 
 ENDPOINTS: Final = tuple(f"10.82.0.{n}" for n in range(10, 20))  # each Service's
 _OTHERS: Final = ("10.82.0.30", "10.82.0.31")
@@ -137,7 +137,13 @@ async def _anew(there: Whole, directory: Path, count: int) -> list[Row]:
         before, worker = await haproxy.whole(), haproxy.worker
         began = time.perf_counter()
         os.kill(worker, signal.SIGKILL)
-        await wait_until(partial(_is_whole, haproxy, before, worker), within=_WITHIN)
+
+        async def is_whole() -> bool:
+            if not haproxy.applier.settled or haproxy.worker == worker or haproxy.applier._waiting:
+                return False
+            return await haproxy.whole() == before
+
+        await wait_until(is_whole, within=_WITHIN)
         await wait_until(last, within=_WITHIN)
         back = time.perf_counter() - began
         resident = largest(os.getpid(), "haproxy", "anew")
@@ -148,9 +154,3 @@ async def _anew(there: Whole, directory: Path, count: int) -> list[Row]:
         Row(name=f"{name}, HAProxy", value=resident, unit="MiB"),
         Row(name=f"{name}, worker killed, whole again", value=back, unit="s", goal="<= 2"),
     ]
-
-
-async def _is_whole(haproxy: Balancer, before: object, worker: int) -> bool:
-    if not haproxy.applier.settled or haproxy.worker == worker or haproxy.applier._waiting:
-        return False
-    return await haproxy.whole() == before

@@ -1,8 +1,9 @@
 """A connection through the balancer, against a HAProxy with a configuration written by hand, and against none.
 
 Three endpoints (nginx) in a network of their own, one Service, HAProxy with one thread. The other HAProxy has the same program, thread,
-checks and retries, and the floating address and the endpoints written into its configuration. Runs are interleaved, the median counts.
-Bulk is one file of a megabyte over connections that are kept.
+checks and retries, and the floating address and the endpoints written into its configuration. Many short runs, one way after the other and
+back again, and the median counts; the processor time of HAProxy alone is the same on a machine that is busy with something else. Bulk is
+one file of a megabyte over connections that are kept.
 
 A change of endpoints is timed from its being wanted to the first new connection that the new endpoint answers, with as many Services as
 there are sites in other benches. The other HAProxy is given a new configuration and reloaded, as without a runtime API.
@@ -26,6 +27,7 @@ from haproxy_lb import master
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, Endpoint, Frontend
 from haproxy_lb.runtime import Lost
 from tests.bench.effort import Effort, program
+from tests.bench.memory import processor
 from tests.bench.rows import Row, latency_rows
 from tests.lb.world import SOON, VIP, Balancer, Network, network, running, service
 
@@ -80,8 +82,10 @@ class Way:
     name: str
     address: str
     port: int = 80
+    haproxy: Child | None = None
     connections: list[float] = field(default_factory=list)
     bytes: list[float] = field(default_factory=list)
+    effort: list[float] = field(default_factory=list)  # seconds of HAProxy's for a connection
 
 
 async def bench(effort: Effort) -> list[Row]:
@@ -92,7 +96,11 @@ async def bench(effort: Effort) -> list[Row]:
         async with network() as net, _haproxies(net, directory) as (ours, written):
             async with _served(net, nginx, directory / "nginx"):
                 await ours.have(service([Endpoint(address, PORT) for address in ENDPOINTS], fronts=[(VIP, 80)]))
-                ways = [Way("Seaway", VIP), Way("haproxy.cfg by hand", WRITTEN), Way("direct", ENDPOINTS[0], PORT)]
+                ways = [
+                    Way("Seaway", VIP, haproxy=ours.haproxy),
+                    Way("haproxy.cfg by hand", WRITTEN, haproxy=written.child),
+                    Way("direct", ENDPOINTS[0], PORT),
+                ]
                 rows = await _carried(net, wrk, ways, effort)
             return [*rows, *await _changed(net, ours, written, effort)]
 
@@ -167,14 +175,26 @@ def _lay_out(directory: Path) -> None:
 async def _carried(net: Network, wrk: str, ways: Sequence[Way], effort: Effort) -> list[Row]:
     for way in ways:
         await wait_until(partial(_answers, net, way), within=SOON)
-    often = ["-t1", f"-d{effort.seconds}"]
-    for _ in range(effort.runs):
-        for way in ways:
+    often = ["-t1", "-d1" if effort.seconds == 1 else "-d2"]
+    for turn in range(effort.runs * 3 if effort.runs > 1 else 1):
+        for way in ways if turn % 2 else reversed(ways):
             url = f"http://{way.address}:{way.port}"
             short = [f"-c{_CONNECTIONS}", "-H", "Connection: close", f"{url}/small"]
+            before = _busy(way)
             way.connections.append(await _load(net, way, [wrk, *often, *short], r"Requests/sec:\s+([\d.]+)()"))
+            way.effort.append((_busy(way) - before) / (way.connections[-1] * int(often[1].removeprefix("-d"))))
             bulk = [f"-c{_STREAMS}", f"{url}/large"]
             way.bytes.append(await _load(net, way, [wrk, *often, *bulk], r"Transfer/sec:\s+([\d.]+)(KB|MB|GB|B)"))
+    return _rows(ways)
+
+
+def _busy(way: Way) -> float:
+    """Seconds of processor time that the way's HAProxy has used."""
+    pid = way.haproxy.pid if way.haproxy is not None else None
+    return processor(pid) if pid is not None else 0.0
+
+
+def _rows(ways: Sequence[Way]) -> list[Row]:
     rows = []
     for peer in ways[1:]:
         goal = GOAL if peer is ways[1] else ""
@@ -187,7 +207,9 @@ async def _carried(net: Network, wrk: str, ways: Sequence[Way], effort: Effort) 
             rows.append(
                 Row(name=name, value=values[0], unit=unit, peer=peer.name, peer_value=values[1], goal=goal, of_ratio=bool(goal))
             )
-    return rows
+    effort = [1e6 * statistics.median(way.effort) for way in ways[:2]]
+    name = "balanced connection, HAProxy's processor time"
+    return [*rows, Row(name=name, value=effort[0], unit="us", peer=ways[1].name, peer_value=effort[1])]
 
 
 async def _answers(net: Network, way: Way) -> bool:

@@ -42,6 +42,11 @@ class Balanced(Installed):
         """What a command in a container writes."""
         return self.cluster.kubectl("-n", EDGE, "exec", workload, "-c", container, "--", "sh", "-c", command).strip()
 
+    def processes(self, workload: str, container: str, program: str) -> set[str]:
+        """The numbers of a program's processes, without those that have ended and wait for somebody to take note of it."""
+        alive = f"grep -qx {program} $each/comm && ! grep -q '^State:.Z' $each/status && echo ${{each#/proc/}}"
+        return set(self.inside(workload, container, f"for each in /proc/[0-9]*; do {alive}; done; true").split())
+
     async def ask(self, address: str) -> str:
         """The pod that answers the client; nothing if nobody does."""
         made = await self.client.socket(socket.AF_INET)
@@ -163,7 +168,7 @@ def test_haproxy_has_no_token_writes_no_configuration_and_lets_only_its_own_user
 
 
 def test_what_holds_addresses_has_no_token_and_is_not_root(seaway: Balanced) -> None:
-    for container, capabilities in (("keepalived-vip", 1 << 12), ("keepalived", 1 << 12 | 1 << 13 | 1 << 23)):
+    for container, capabilities in (("keepalived-vip", 1 << 12 | 1 << 13), ("keepalived", 1 << 12 | 1 << 13 | 1 << 23)):
         assert seaway.inside(VIPS, container, f"ls {TOKEN} 2>&1 || true").endswith("No such file or directory")
         assert seaway.inside(VIPS, container, "id -u; grep CapEff /proc/self/status") == f"65532\nCapEff:\t{0:016x}"
         mine = seaway.inside(VIPS, container, f"grep -h CapEff /proc/[0-9]*/status | grep -c {capabilities:016x}")
@@ -181,13 +186,12 @@ async def test_a_rolling_update_behind_a_load_balancer_loses_no_request(seaway: 
 async def test_killed_programs_come_back_with_what_they_had(seaway: Balanced, namespace: str) -> None:
     address = await balanced(seaway, namespace)
     for workload, container, program in ((LB, "haproxy", "haproxy"), (VIPS, "keepalived", "keepalived")):
-        numbers = f"grep -lx {program} /proc/[0-9]*/comm | cut -d/ -f3 | tr '\\n' ' '"
-        before = seaway.inside(workload, container, numbers).split()
+        before = seaway.processes(workload, container, program)
         seaway.inside(workload, container, f"kill -KILL {' '.join(before)}")
 
-        def others(where: tuple[str, str, str] = (workload, container, numbers), old: list[str] = before) -> bool:
-            now = seaway.inside(*where).split()
-            return len(now) >= len(old) and not set(now) & set(old)
+        def others(where: tuple[str, str, str] = (workload, container, program), old: set[str] = before) -> bool:
+            now = seaway.processes(*where)
+            return len(now) >= 2 and not now & old  # the one that watches, and the one that works
 
         await wait_until(others, within=SOON)
         await answered(seaway, address)
@@ -205,6 +209,13 @@ async def test_the_services_own_rights_suffice(seaway: Balanced) -> None:
     said = seaway.cluster.kubectl("-n", EDGE, "logs", LB, "-c", "haproxy-lb")
     assert "service.started" in said
     assert "forbidden" not in said.lower()
+
+
+def test_no_part_was_ever_started_again(seaway: Balanced) -> None:
+    """What was killed came back within its container; nothing ended one."""
+    states = [(pod["metadata"]["name"], each) for pod in seaway.pods() for each in pod["status"].get("containerStatuses", ())]
+    assert len(states) == 9, states
+    assert not {name: each.get("lastState") for name, each in states if each["restartCount"] > 0}, seaway.logs()
 
 
 async def test_nothing_is_left_on_a_node_that_is_no_edge_any_more(seaway: Balanced, namespace: str) -> None:

@@ -15,14 +15,16 @@ import pytest_asyncio
 
 from common.testing import wait_until
 from common.testing.authority import Authority, Issued
+from common.testing.debian import Installation
 from common.testing.objects import endpoint_slice, ingress, opaque_secret, rule, service
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configure import Configurator
-from nginx_config_renderer.nginx import Configuration
-from tests.edge.world import NGINX, EdgeWorld, Raw, edge, open_directory
+from tests.edge.world import EdgeWorld, Raw, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+BOTH = True
 
 GOOD, OTHER = Authority(), Authority("Another authority")
 OURS = GOOD.issue("the-edge")
@@ -31,9 +33,9 @@ HOST = "secure.example"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def world() -> AsyncIterator[EdgeWorld]:
+async def world(installation: Installation) -> AsyncIterator[EdgeWorld]:
     with open_directory() as directory:
-        async with edge(directory, workers=1) as world:
+        async with edge(directory, installation, workers=1) as world:
             yield world
 
 
@@ -243,7 +245,7 @@ async def test_a_secret_that_is_not_read_yet_leaves_nginx_what_it_has(world: Edg
         )
         assert (await world.ask(HOST)).status == 200, "nor does nginx lose the authorities"
         await know(world, "ca", CA)
-        nginx = await Configuration.of(world.settings.edge(), NGINX)
+        nginx = await world.another()
         again = Configurator(nginx, world.settings.options, world.settings.state / "options.json")
         await again.begin()
         assert again.secured == world.configurator.secured, "and it knows which authorities nginx has"

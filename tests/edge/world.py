@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pwd
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -87,7 +88,7 @@ async def ask(port: int, host: str, target: str = "/", *, headers: Mapping[str, 
 
 
 @asynccontextmanager
-async def backend(name: str) -> AsyncIterator[int]:
+async def backend(name: str, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """An HTTP server on a port of the loopback address; it answers with its name and what it was asked, whatever that is."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +102,7 @@ async def backend(name: str) -> AsyncIterator[int]:
                 if headers.get("connection") == "close":
                     return
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, address, 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
 

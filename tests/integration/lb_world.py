@@ -219,7 +219,8 @@ def _kubeconfig(api: KubeApi, token: str) -> str:
 def _compose(kube: KubeSession, bus: NatsBus, settings: Settings, path: DataPath | None) -> tuple[Balancer, list[Any]]:
     facts = FactPublisher(bus)
     reports = Reports(facts, service="haproxy-lb", cluster=settings.cluster, instance=settings.instance)
-    knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
+    known = (settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
+    knowledge = Knowledge(*known, peers=settings.peers_among)
     noted = Noted()
     intake = Intake(knowledge, path or noted, reports)
     writer = Writer(kube, "haproxy-lb")

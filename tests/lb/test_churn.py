@@ -1,6 +1,8 @@
 """Change under load: nobody's connection fails when endpoints are replaced, and many Services are had soon."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -62,17 +64,33 @@ async def test_all_endpoints_are_replaced_under_load_without_an_error_or_a_reloa
 
 
 @pytest.mark.slow
-async def test_a_thousand_services_are_had(lb: Balancer) -> None:
-    (endpoint,) = await lb.network.serve("10.82.0.10")
-    elsewhere = [Endpoint(f"10.82.{n // 200 + 1}.{n % 200 + 1}", 8080) for n in range(9000)]
-    many = [service([endpoint, *elsewhere[9 * n : 9 * n + 9]], name=f"s{n}", fronts=[(VIP, 1000 + n)]) for n in range(1000)]
-    began = time.monotonic()
-    await lb.have(*many)
-    print(f"1000 Services of 10 endpoints: {time.monotonic() - began:.2f} s, {lb.runtime.commands} commands")
-    assert (await lb.network.ask(port=1999)).by == endpoint.address
-    worker = lb.worker
-    began = time.monotonic()
-    await lb.have(*many, service([endpoint], name="last", fronts=[(VIP, 999)]))
-    print(f"one more: {1000 * (time.monotonic() - began):.1f} ms")
-    assert (await lb.network.ask(port=999)).by == endpoint.address
-    assert lb.worker == worker
+async def test_a_thousand_services_are_had_and_are_the_same_after_a_kill(tmp_path: Path, installation: Installation) -> None:
+    async with balancer(tmp_path, installation, slots={Kind(): 512}) as lb:
+        (endpoint,) = await lb.network.serve("10.82.0.10")
+        elsewhere = [Endpoint(f"10.82.{n // 200 + 1}.{n % 200 + 1}", 8080) for n in range(9000)]
+        many = [service([endpoint, *elsewhere[9 * n : 9 * n + 9]], name=f"s{n}", fronts=[(VIP, 1000 + n)]) for n in range(1000)]
+        began = time.monotonic()
+        await lb.have(*many)
+        await wait_until(lambda: len(lb.applier.slots) == 1000 and lb.applier.settled, within=6 * SOON)
+        print(f"1000 Services of 10 endpoints: {time.monotonic() - began:.2f} s, {lb.runtime.commands} commands")
+        assert (await lb.network.ask(port=1999)).by == endpoint.address
+        worker, before = lb.worker, await lb.whole()
+        began = time.monotonic()
+        await lb.have(*many, service([endpoint], name="last", fronts=[(VIP, 999)]))
+        print(f"one more: {1000 * (time.monotonic() - began):.1f} ms")
+        assert (await lb.network.ask(port=999)).by == endpoint.address
+        assert lb.worker == worker
+        await lb.have(*many)
+        began = time.monotonic()
+        os.kill(worker, signal.SIGKILL)
+
+        async def whole() -> bool:
+            if not lb.applier.settled or lb.worker == worker:
+                return False
+            tables, servers, kernel = await lb.whole()
+            mine = None if servers is None else {slot: servers.get(slot) for slot, given in before[1].items() if given}
+            return (tables, mine, kernel) == (before[0], {slot: given for slot, given in before[1].items() if given}, before[2])
+
+        await wait_until(whole, within=6 * SOON)
+        print(f"killed, whole again: {time.monotonic() - began:.2f} s")
+        assert len((await lb.whole())[1]) == len(before[1]), "it has begun with the slots that there were"

@@ -9,8 +9,7 @@ import pytest
 
 from common.testing import wait_until
 from common.testing.debian import Installation
-from haproxy_lb.frame import Peer
-from haproxy_lb.model import Treatment
+from haproxy_lb.model import Peer, Treatment
 from haproxy_lb.runtime import Runtime
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, network, running, service
@@ -35,12 +34,16 @@ async def answers(lb: Balancer) -> dict[str, str]:
     return {source: (await lb.network.ask(source=source)).by for source in SOURCES}
 
 
-async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp_path: Path, installation: Installation) -> None:
+@pytest.mark.parametrize("at_run_time", [False, True], ids=["peers-from-the-start", "peers-at-run-time"])
+async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(
+    tmp_path: Path, installation: Installation, at_run_time: bool
+) -> None:
     peers = (Peer("one", "127.0.0.1", 14491), Peer("two", "127.0.0.1", 14492))
 
     def node(at: int) -> dict[str, Any]:
         others = tuple(peer for number, peer in enumerate(peers) if number != at)
-        return {"name": peers[at].name, "port": 14470 + at, "peer_port": peers[at].port, "peers": others}
+        own = {"name": peers[at].name, "port": 14470 + at}
+        return own if at_run_time else own | {"peer_port": peers[at].port, "peers": others}
 
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -49,9 +52,16 @@ async def test_a_client_stays_with_its_endpoint_when_another_node_takes_over(tmp
         web = service(endpoints, STICKY)
         # Each keeps what the kernel was told last; so they have their turns, as nodes that an address goes to.
         async with running(made, tmp_path / "two", installation, **node(1)) as two:
-            await two.have(service(endpoints, STICKY, name="first", fronts=[(VIP, 90)]), web)
+            first = [service(endpoints, STICKY, name="first", fronts=[(VIP, 90)])]
+            await two.have(*first, web)
             async with running(made, tmp_path / "one", installation, **node(0)) as one:
+                for node_of_them in (two, one) if at_run_time else ():
+                    node_of_them.peers = peers
                 await one.have(web)
+                if at_run_time:
+                    await two.have(*first, web)
+                    one.applier._compare_at = 0  # the kernel was told of the other one last
+                    await wait_until(lambda: one.applier.settled, within=SOON)
                 assert one.applier.slots[web[0].key] != two.applier.slots[web[0].key], (
                     "their slots differ, which is nothing to clients"
                 )

@@ -351,3 +351,17 @@ async def test_a_restart_on_another_port_of_haproxy_takes_over_what_the_kernel_w
     assert held != before, "they lead to a port that is nobody's any more"
     await elsewhere.change(held, before)
     assert await elsewhere.held() == before
+
+
+async def test_slots_that_were_added_are_there_after_a_kill_too(lb: Balancer) -> None:
+    endpoints = await lb.network.serve(A)
+    await lb.have(*(service(endpoints, name=f"s{n}", fronts=[(VIP, 1000 + n)]) for n in range(40)))
+    before, worker = await lb.whole(), lb.worker
+    assert len(before[1]) > sum(lb.frame.slots.values())
+    os.kill(worker, signal.SIGKILL)
+
+    async def whole() -> bool:
+        return lb.applier.settled and lb.worker != worker and await lb.whole() == before
+
+    await wait_until(whole, within=SOON * 2)
+    assert {(await lb.network.ask(port=1000 + n)).by for n in (0, 39)} == {A}

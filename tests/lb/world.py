@@ -26,7 +26,7 @@ from haproxy_lb.files import Files
 from haproxy_lb.frame import Frame
 from haproxy_lb.kernel import Kernel
 from haproxy_lb.leaving import Leaving
-from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
+from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Peer, Treatment, Wanted
 from haproxy_lb.runtime import Lost, Runtime
 from haproxy_lb.slots import Kind, Slot
 from tests.lb.netns import Namespace, namespaces
@@ -165,6 +165,7 @@ class Balancer:
         self.leaving = Leaving(linger=0.2, deadline=3600)
         self.applier = self.new_applier()
         self.wanted = Wanted()
+        self.peers: tuple[Peer, ...] = ()
         self.running: asyncio.Task[None]
 
     def new_applier(self) -> Applier:
@@ -180,7 +181,7 @@ class Balancer:
         """All Services that there should be."""
         backends = {backend.key: backend for backend, _ in services}
         fronts = {front.key: front for _, given in services for front in given}
-        self.wanted = Wanted(fronts, backends)
+        self.wanted = Wanted(fronts, backends, peers=self.peers)
         self.applier.want(self.wanted)
 
     async def have(self, *services: tuple[Backend, Iterable[Frontend]]) -> None:

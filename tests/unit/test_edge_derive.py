@@ -283,6 +283,33 @@ def test_a_bad_annotation_is_told_and_stands_for_nothing() -> None:
     assert derived.policies == {SHOP: Policy(force_ssl_redirect=True)}
 
 
+@pytest.mark.parametrize(
+    ("name", "reason", "closed"),
+    [
+        ("mirror-target", "UnknownAnnotation", False),
+        ("server-alias", "UnknownAnnotation", False),
+        ("configuration-snippet", "SnippetRefused", False),
+        ("server-snippet", "SnippetRefused", False),
+        ("stream-snippet", "SnippetRefused", False),
+        ("auth-snippet", "SnippetRefused", False),
+        ("modsecurity-snippet", "SnippetRefused", False),
+        ("whitelist-source-range", "UnsupportedRestriction", True),
+        ("allowlist-source-range", "UnsupportedRestriction", True),
+        ("denylist-source-range", "UnsupportedRestriction", True),
+        ("auth-url", "UnsupportedRestriction", True),
+        ("auth-type", "UnsupportedRestriction", True),
+    ],
+)
+def test_an_annotation_that_is_not_known_is_told_and_one_that_keeps_clients_out_keeps_all_out(
+    name: str, reason: str, closed: bool
+) -> None:
+    shop = ingress("shop", rule("shop.example", "/", "web:80"), annotations={PREFIX + name: "0.0.0.0/0; allow all"})
+    derived = Derived(NGINX, service("web"), shop)
+    assert list(derived.problems) == [("shop", reason)]
+    assert prefixes(derived, "shop.example") == {"": WEB}
+    assert (derived.policies.get(SHOP) is not None and derived.policies[SHOP].closed) is closed
+
+
 def test_annotations_become_a_policy_and_what_is_not_said_is_as_usual() -> None:
     asked = {
         "backend-protocol": "https",
@@ -386,7 +413,12 @@ def test_a_missing_service_or_port_is_told_and_answered_with_503() -> None:
         ("/../..", "/"),
         ("/a/", "/a/"),
         ("/%61%2e%2e/b", "/a../b"),
-        ("/a%2Fb", "/a/b"),
+        ("/a%2Fb", "/a%2Fb"),
+        ("/a%2fb/../c", "/c"),
+        ("/a%252Fb", "/a%252Fb"),
+        ("/a%25b", "/a%b"),
+        ("/%2f", "/%2F"),
+        ("/a/%2e%2e/b", "/b"),
         ("/ä", "/ä"),
         ("/%C3%A4", "/ä"),
     ],

@@ -24,12 +24,15 @@ async def answering(*answers: bytes) -> AsyncIterator[int]:
             writer.write(left.pop(0) if len(left) > 1 else left[0])
             await writer.drain()
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await server.wait_closed()
 
 
 @asynccontextmanager
@@ -40,6 +43,7 @@ async def watched(edge: str) -> AsyncIterator[Edges]:
         yield edges
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 OK = b"HTTP/1.0 200 OK\r\n\r\n"
@@ -82,7 +86,5 @@ async def test_one_bad_answer_among_good_ones_changes_nothing() -> None:
 async def test_an_edge_that_goes_on_saying_no_is_not_ready_and_one_that_is_gone_at_once() -> None:
     async with answering(OK, BUSY) as port, watched(f"http://127.0.0.1:{port}") as edges:
         await wait_until(lambda: "it answers 503" in edges.unready.values())
-    edges = Edges([parse_edge(f"tcp:127.0.0.1:{port}")], Patience(every=60, deadline=1, fall=99, rise=1))
-    task = asyncio.create_task(edges.run())
-    await wait_until(lambda: "nobody listens there" in edges.unready.values())
-    task.cancel()
+    async with watched(f"tcp:127.0.0.1:{port}") as edges:
+        await wait_until(lambda: "nobody listens there" in edges.unready.values())

@@ -2,7 +2,8 @@
 
 `Replica.take` is given what a follower hands over and answers what changed. A message that is not valid changes nothing: the object keeps
 its last good version, and a problem says why. Whoever can publish on the bus has skipped the API server, so each message is held against
-its subject (`common.contracts.state.read_state`).
+its subject (`common.contracts.state.read_state`), against its own digest, and against the version that is known: what is older, or ends an
+object that was never the one we have, was sent again or made up. Only a new snapshot, in which all is read anew, may go back.
 
 The proof is the sync marker: how many objects of a resource the watcher had published up to a sequence, and the fold of their digests. It
 is compared whenever no message of the resource came after that sequence.
@@ -13,11 +14,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from common.codec import CodecError, decode
+from common.codec import CodecError, decode, digest
 from common.contracts import subjects
 from common.contracts.objects import Projection
 from common.contracts.problems import Problem
-from common.contracts.refs import ObjectRef, Resource
+from common.contracts.refs import ObjectRef, Resource, ResourceVersion
 from common.contracts.state import ObjectApplied, StateError, SyncMarker, fold, read_marker, read_state
 from common.store import Change, Store
 
@@ -98,6 +99,7 @@ class Replica:
         self.unreadable: dict[ObjectRef, Problem] = {}
         self._cluster = cluster
         self._digests: dict[Resource, dict[ObjectRef, str]] = defaultdict(dict)
+        self._versions: dict[ObjectRef, ResourceVersion] = {}
         self._newest: dict[Resource, int] = {}
         self._snapshot = 0  # a marker from before the end of the snapshot proves nothing
 
@@ -105,17 +107,20 @@ class Replica:
         """Makes `messages` all that there is; `tombstones` were read with them. Markers are noted, and not compared yet."""
         self.markers = {}
         self.unreadable = {}
+        self._versions, versions = {}, self._versions
         before, self._digests = self._digests, defaultdict(dict)
         objects: list[Projection] = []
         sightings: list[Sighting] = []
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
-                self._digests[read.ref.resource][read.ref] = read.digest
+                self._note(read)
                 objects.append(read.object)
                 sightings.append(_sighting(read.ref, str(read.version), message))
             elif isinstance(read, Problem):
                 objects.extend(self._kept(read.ref, before))
+                if read.ref in versions:
+                    self._versions[read.ref] = versions[read.ref]
         self._newest.clear()
         self._snapshot = max((message.sequence for message in (*messages, *tombstones)), default=0)
         return Taken(self.store.replace(objects), sightings=tuple(sightings))
@@ -128,11 +133,12 @@ class Replica:
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
-                self._digests[read.ref.resource][read.ref] = read.digest
+                self._note(read)
                 changes.append(self.store.apply(read.object))
                 sightings.append(_sighting(read.ref, str(read.version), message))
             elif isinstance(read, ObjectRef):
                 self._digests[read.resource].pop(read, None)
+                self._versions.pop(read, None)
                 changes.append(self.store.delete(read))
                 sightings.append(_sighting(read, "", message))
             elif (
@@ -142,6 +148,10 @@ class Replica:
             ):
                 comparisons.append(self._compare(*read))
         return Taken(tuple(change for change in changes if change is not None), tuple(comparisons), tuple(sightings))
+
+    def _note(self, read: ObjectApplied) -> None:
+        self._digests[read.ref.resource][read.ref] = read.digest
+        self._versions[read.ref] = read.version
 
     def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
         """An object, the name of a deleted one, a marker, a problem, or None for what is not ours."""
@@ -162,13 +172,31 @@ class Replica:
         if where.cluster != self._cluster:
             return None
         self._newest[where.ref.resource] = message.sequence
-        if message.gone:
-            return where.ref
         try:
-            read = read_state(where.ref, decode(message.headers, message.body))
-        except (CodecError, StateError) as error:
+            return self._checked(where.ref, message)
+        except CodecError as error:
+            return Problem(where.ref, "BadMessage", f"{where.ref}: {error}")
+        except StateError as error:
             return Problem(where.ref, "BadMessage", str(error))
-        return read if isinstance(read, ObjectApplied) else where.ref
+
+    def _checked(self, ref: ObjectRef, message: StoredMessage) -> ObjectApplied | ObjectRef:
+        """What a message says about `ref`, if it can be believed. Raises CodecError or StateError."""
+        held = self.store.find(ref) if ref in self._versions else None
+        if message.gone and held is None:
+            return ref
+        event = decode(message.headers, message.body)
+        read = read_state(ref, event)
+        if isinstance(read, ObjectApplied) is message.gone:
+            raise StateError(f"{ref}: a tombstone has a state, or a message without one is no tombstone")
+        if isinstance(read, ObjectApplied):
+            if digest(event.data) != read.digest:
+                raise StateError(f"{ref}: the state on the bus is not what its hash {read.digest[:40]!r} says")
+        elif held is not None and held.metadata.uid != read.uid:
+            raise StateError(f"{ref}: a tombstone of uid {read.uid[:40]!r} ends no object of uid {held.metadata.uid!r}")
+        known = self._versions.get(ref)
+        if known is not None and read.version < known:
+            raise StateError(f"{ref}: version {read.version} came after version {known}; somebody sent an old message again")
+        return read if isinstance(read, ObjectApplied) else ref
 
     def _marker(self, message: StoredMessage) -> tuple[Resource, SyncMarker] | Problem | None:
         cluster, resource = subjects.parse_sync(message.subject)

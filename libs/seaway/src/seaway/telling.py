@@ -6,6 +6,7 @@ from typing import Any, Final
 from common.contracts.edge import Claimant, Explanation, IngressState, Request
 
 COLUMNS: Final = ("EDGE", "NAMESPACE", "INGRESS", "STATE", "REVISION", "HOSTS", "PROBLEMS")
+_NOBODY: Final = "-"  # what no Ingress claims, and the operator's default backend answers
 _HOSTS: Final = 3  # hosts of an Ingress that are shown
 
 _ENDS: Final = {
@@ -50,7 +51,9 @@ def tell(request: Request, told: Explanation, edges: Sequence[str], *, of: int) 
 def _answer(seen: Mapping[str, Any], claimants: Mapping[str, Claimant]) -> Iterator[str]:
     location = str(seen.get("location", ""))
     route = seen.get("route")
-    if route is not None:
+    if route is not None and route["ingress"] == _NOBODY:
+        yield f"  no Ingress claims it → the default backend, Service {str(route['backend']).rstrip(':')}"
+    elif route is not None:
         kind = "Exact" if route["exact"] else "Prefix"
         yield f"  Ingress {route['ingress']}, host {seen['hosts_key']}, {kind} {_path(route)} → Service {route['backend']}"
         holder = claimants.get(route["ingress"])

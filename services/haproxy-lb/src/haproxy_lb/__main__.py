@@ -32,7 +32,8 @@ async def compose(app: App[Settings]) -> None:
     app.at_stop(Stage.INTAKE, "addresses", lambda: asyncio.sleep(settings.leave_after))
     app.at_stop(Stage.CLOSE, "kernel", applier.leave)
 
-    knowledge = Knowledge(settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
+    known = (settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
+    knowledge = Knowledge(*known, peers=settings.peers_among)
     app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)
     app.health.ready_when("haproxy", lambda: applier.trouble)
     counts = Runtime(settings.sockets / ADMIN, str(settings.state))

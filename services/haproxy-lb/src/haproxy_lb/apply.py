@@ -26,9 +26,9 @@ from haproxy_lb.rules import FRONTS, DeleteServer
 from haproxy_lb.runtime import Lost, Runtime
 from haproxy_lb.slots import Allotment, Slot, allot, kind_of
 
-BACKOFF: Final = Backoff(first=0.02, most=1.0, factor=2, jitter=0.5)
+BACKOFF: Final = Backoff(first=0.02, most=0.25, factor=2, jitter=0.5)
 PROVE: Final = Backoff(first=0.03, most=1.0, factor=1.5, jitter=0.2)  # between two looks at servers that are not proven yet
-LOOK: Final = 1.0  # seconds between two looks at whether HAProxy is still the one that we know
+LOOK: Final = 0.25  # seconds between two looks at whether HAProxy is still the one that we know
 COMPARE: Final = 60.0  # seconds between two comparisons of all, if nothing asks for one
 
 log = structlog.get_logger(__name__)
@@ -158,6 +158,7 @@ class Applier:
             self._desired = self._desires.of(self._wanted, self._allotment.slots)
             changed = _changed(before, self._desired.slots) | self._waiting
             await self._execute(live, live.held.slots.keys() if whole else changed)
+            self._configuration.meet(self._wanted.peers)
             self._configuration.note(live.layout, self._desired)
             if await self._configuration.renew(live.process, live.layout, self._allotment.needed, self._desired):
                 self._live, self._since = None, since

@@ -7,6 +7,7 @@ tried again and again where HAProxy does not want it.
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import structlog
 from haproxy_lb import effects, master
 from haproxy_lb.desire import Desired
 from haproxy_lb.files import BadConfigurationError, Files
+from haproxy_lb.model import Peer
 from haproxy_lb.render import fingerprint
 from haproxy_lb.rules import TABLES
 from haproxy_lb.runtime import Lost, Process, Runtime
@@ -34,7 +36,7 @@ class Configuration:
 
     def __init__(self, files: Files, runtime: Runtime, master_socket: Path) -> None:
         self.trouble: str | None = None
-        self.frame = files.frame
+        self.frame = self._settled = files.frame
         self._files = files
         self._runtime = runtime
         self._master = master_socket
@@ -47,7 +49,14 @@ class Configuration:
     async def begin(self) -> None:
         """Where there is nothing that HAProxy can start with, it gets something."""
         if not await self._files.good():
-            await self._write(*self._latest)
+            await self._write()
+
+    def meet(self, peers: Collection[Peer]) -> None:
+        """These share affinity; without any, those of the frame that we began with. It is in force after the next `renew`."""
+        frame = self._settled.among(peers)
+        if frame != self.frame:
+            self.frame = self._files.frame = frame
+            self._goal = ({}, "")
 
     def note(self, layout: Layout, desired: Desired) -> None:
         """Takes what HAProxy does now, which is written soon."""
@@ -61,7 +70,7 @@ class Configuration:
             await self._news.wait()
             self._news.clear()
             began = loop.time()
-            await self._write(*self._latest)
+            await self._write()
             await asyncio.sleep(max(_REST, 10 * (loop.time() - began)))
 
     async def renew(self, process: Process, running: Layout, needed: Layout, desired: Desired) -> bool:
@@ -72,7 +81,10 @@ class Configuration:
         if name == process.fingerprint or (name == self._refused[0] and now < self._refused[1]):
             return False
         self._refused = (name, now + _AGAIN)
-        if not await self._write(goal, desired):
+        # From here on nobody writes what the next one shall not begin with.
+        self._latest = (goal, desired)
+        if not await self._write():
+            self._latest = (running, desired)
             return False
         cause = "configuration" if goal == running else "slots"
         effects.RELOADS.labels(cause).inc()
@@ -100,11 +112,11 @@ class Configuration:
                     await asyncio.sleep(_LOOK)
         raise Lost("HAProxy was told to begin anew and goes on as it was; its own log says why")
 
-    async def _write(self, layout: Layout, desired: Desired) -> bool:
-        """Puts the configuration on disk. False if HAProxy would not take it."""
+    async def _write(self) -> bool:
+        """Puts the latest configuration on disk. False if HAProxy would not take it."""
         async with self._lock:
             try:
-                await self._files.write(layout, desired)
+                await self._files.write(*self._latest)
             except (BadConfigurationError, OSError) as error:
                 if self.trouble is None:
                     log.error("configuration.refused", reason=str(error))

@@ -1,22 +1,15 @@
 """Frame: what of HAProxy's configuration is settled when it starts. A change of any of it is a reload."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Network
 from types import MappingProxyType
 
+from haproxy_lb.model import Peer
 from haproxy_lb.slots import Kind, Layout
 
 INSIDE = IPv6Network("fd5e:a3a4:77e1:6c62::/64")  # random (RFC 4193)
 _SLOTS = MappingProxyType({Kind(): 512, Kind(http=True): 64, Kind("leastconn"): 64, Kind("source"): 64, Kind(affinity=10800): 64})
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A HAProxy that shares what it knows of clients' affinity. The name is the same everywhere; `address` without brackets."""
-
-    name: str
-    address: str
-    port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +43,11 @@ class Frame:
     peer_address: str = "127.0.0.1"
     peers: tuple[Peer, ...] = ()
     slots: Layout = field(default_factory=lambda: _SLOTS)
+
+    def among(self, peers: Collection[Peer]) -> "Frame":
+        """The same with these peers, if the own HAProxy is one of them and not alone."""
+        own = next((peer for peer in peers if peer.name == self.name), None)
+        others = tuple(sorted(peer for peer in peers if peer.name != self.name))
+        if own is None or not others:
+            return self
+        return replace(self, peers=others, peer_address=own.address, peer_port=own.port)

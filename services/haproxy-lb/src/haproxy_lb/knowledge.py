@@ -5,7 +5,7 @@ wrong. Pools that were good stay in force when the ConfigMap becomes bad or goes
 """
 
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -23,7 +23,7 @@ from haproxy_lb.derive.classes import Class, belongs
 from haproxy_lb.derive.frontends import frontends
 from haproxy_lb.derive.in_force import InForce, accepted
 from haproxy_lb.derive.indexes import BY_BACKEND, BY_FRONT, BY_NAME, INDEXES
-from haproxy_lb.model import Backend, BackendKey, Wanted
+from haproxy_lb.model import Backend, BackendKey, Peer, Wanted
 
 FOLLOWED: Final[tuple[Resource, ...]] = (Service.resource, EndpointSlice.resource, Namespace.resource, Node.resource)
 
@@ -40,10 +40,19 @@ class News:
 
 class Knowledge:
     """What is known of one cluster. `pools` and `record` are the ConfigMaps of the operator and of the leader; `node` is the own one, None
-    for who serves nothing and looks at all of them.
+    for who serves nothing and looks at all of them; `peers` says which nodes share affinity.
     """
 
-    def __init__(self, cluster: str, ours: Class, node: str | None, pools: ObjectRef, record: ObjectRef) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        ours: Class,
+        node: str | None,
+        pools: ObjectRef,
+        record: ObjectRef,
+        *,
+        peers: Callable[[Iterable[Node]], tuple[Peer, ...]] = lambda _: (),
+    ) -> None:
         self._ours = ours
         self._pools_ref = pools
         self._record_ref = record
@@ -54,6 +63,8 @@ class Knowledge:
         self._backends = Table(self._store, BY_BACKEND, backends(ours, node))
         self._pool_problems: tuple[Problem, ...] = ()
         self._judged = False
+        self._peers_of = peers
+        self._peers: tuple[Peer, ...] = ()
         self.pools: Pools | None = None
 
     @property
@@ -66,7 +77,7 @@ class Knowledge:
         """What HAProxy should have."""
         backends = dict(self._backends.values)
         fronts = {key: one for key, one in self._frontends.values.items() if one.backend in backends}
-        return Wanted(MappingProxyType(fronts), MappingProxyType(backends))
+        return Wanted(MappingProxyType(fronts), MappingProxyType(backends), peers=self._peers)
 
     @property
     def backends(self) -> Mapping[BackendKey, Backend]:
@@ -140,14 +151,16 @@ class Knowledge:
         return replace(news, problems=news.problems or unreadable != self._replica.unreadable)
 
     def _take(self, changes: Sequence[Change], comparisons: tuple[Comparison, ...]) -> News:
-        before = self._pool_problems
+        before, met = self._pool_problems, self._peers
+        if any(change.ref.resource == Node.resource for change in changes):
+            self._peers = self._peers_of(self._store.all(Node))
         if not self._judged or any(change.ref in {self._pools_ref, self._record_ref} for change in changes):
             changes = (*changes, *self._judge_pools())
         claimed = self._claims.update(changes)
         served = self._frontends.update(changes)
         behind = self._backends.update(changes)
         return News(
-            wanted=bool(served.values or behind.values),
+            wanted=bool(served.values or behind.values) or self._peers != met,
             services=any(_decides(change) for change in changes),
             problems=claimed.problems or served.problems or behind.problems or self._pool_problems != before,
             comparisons=comparisons,

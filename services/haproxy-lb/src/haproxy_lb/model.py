@@ -111,9 +111,21 @@ class Backend:
     treatment: Treatment = DEFAULT_TREATMENT
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Peer:
+    """A HAProxy that shares what it knows of clients' affinity. The name is the same everywhere; `address` without brackets."""
+
+    name: str
+    address: str
+    port: int
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The whole wish. Each frontend's backend is among the backends."""
+    """The whole wish. Each frontend's backend is among the backends. `peers` share affinity, the own HAProxy among them; without any it
+    stays with those that it was started for.
+    """
 
+    peers: tuple[Peer, ...] = field(default=(), kw_only=True)
     frontends: Mapping[FrontKey, Frontend] = field(default_factory=lambda: MappingProxyType({}))
     backends: Mapping[BackendKey, Backend] = field(default_factory=lambda: MappingProxyType({}))

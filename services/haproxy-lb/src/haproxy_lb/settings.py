@@ -4,17 +4,20 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from pydantic import Field, field_validator
 
-from common.contracts.objects import ConfigMap
+from common.contracts.objects import ConfigMap, Node
 from common.contracts.refs import ObjectRef
 from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
 from haproxy_lb.derive.classes import Class
-from haproxy_lb.frame import Frame, Peer
+from haproxy_lb.derive.peers import peers
+from haproxy_lb.frame import Frame
+from haproxy_lb.model import Peer
 
 _NODE: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", re.ASCII)
 _NAME: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
@@ -84,8 +87,13 @@ class Settings(ServiceSettings):
         "127.0.0.1", description="Address on which HAProxy tells its like which client stays with which endpoint."
     )
     peer_port: int = Field(14481, ge=1, le=65535, description="Port for that.")
+    peer_nodes: str = Field(
+        "",
+        pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._/-]*(=[A-Za-z0-9._-]*)?)?$",
+        description="The nodes whose HAProxy share affinity, by a label such as seaway.dev/edge or role=edge, or * for all; at most 16.",
+    )
     peers: tuple[str, ...] = Field(
-        (), description="The HAProxy of other nodes, each as NODE=ADDRESS:PORT, so that affinity outlives the failure of a node."
+        (), description="The same without a label: the HAProxy of other nodes, each as NODE=ADDRESS:PORT."
     )
 
     @field_validator("peers")
@@ -117,6 +125,10 @@ class Settings(ServiceSettings):
     def lease(self) -> ObjectRef | None:
         """The Lease by which one balancer gives addresses, if there may be several."""
         return ObjectRef(LEASES, self.lease_namespace, self.lease_name) if self.lease_name else None
+
+    def peers_among(self, nodes: Iterable[Node]) -> tuple[Peer, ...]:
+        """The HAProxy of these nodes that share affinity."""
+        return peers(nodes, self.peer_nodes, self.peer_port)
 
     @property
     def lease_terms(self) -> Terms:

@@ -14,6 +14,7 @@ from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.office import Office
 
 LOOK: Final = 1.0  # seconds between two looks without news
+PATIENCE: Final = 5.0  # seconds of trouble before anybody is bothered with it
 GATHER: Final = 0.1  # seconds in which news gather
 
 
@@ -35,6 +36,7 @@ class Teller:
         self._path = path
         self._intake = intake
         self._reports = reports
+        self._since: float | None = None  # when the data path was found in trouble
 
     async def run(self) -> None:
         """Tells until cancelled."""
@@ -43,11 +45,20 @@ class Teller:
                 self._tell_problems()
                 for kind, count in self._knowledge.counts.items():
                     metrics.TABLE.labels(kind).set(count)
-                self._reports.alert("BalancerStale", "critical", self._path.trouble)
+                self._reports.alert("BalancerStale", "critical", self._lasting())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
                     await self._intake.problems.wait()
             await asyncio.sleep(GATHER)
+
+    def _lasting(self) -> str | None:
+        """The trouble of the data path, if it is more than a HAProxy that starts or begins anew."""
+        trouble, now = self._path.trouble, asyncio.get_running_loop().time()
+        if trouble is None:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        return trouble if self._since is not None and now - self._since >= PATIENCE else None
 
     def _tell_problems(self) -> None:
         if not self._intake.problems.is_set():

@@ -8,6 +8,7 @@ AdminError
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -110,7 +111,7 @@ class Admin:
         if self._session is None:
             raise Absent("the way to nginx is not open")
         try:
-            async with self._session.request(method, f"http://nginx/{path}", data=body) as response:
+            async with self._session.request(method, f"http://nginx/{path}", data=body and BytesIO(body)) as response:
                 data: dict[str, Any] = json.loads(await response.read())
                 if response.status in {200, 202}:
                     return data

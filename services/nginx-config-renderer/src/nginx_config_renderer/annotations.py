@@ -2,7 +2,7 @@
 
 A value is parsed to a type before anything else sees it. A bad one is told, with the object, and stands for nothing: the route is served as
 if it were not there. Of those that say what a backend must prove, a bad one keeps requests from it. An annotation that is not in the table
-is somebody else's.
+does nothing, which is told; one that is to keep clients out keeps everybody out.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,6 +55,18 @@ def _emergency(name: str, field: str, read: Callable[[str], Any], default: str, 
     return Annotation(name, "emergency", field, read, default, text, OURS)
 
 
+# What ingress-nginx has to keep clients out.
+_KEEPING_OUT: Final = frozenset(
+    {
+        "allowlist-source-range",
+        "auth-tls-match-cn",
+        "auth-tls-secret",
+        "auth-type",
+        "auth-url",
+        "denylist-source-range",
+        "whitelist-source-range",
+    }
+)
 ON: Final = "on"  # the field that says whether there is an affinity, or a canary, at all
 
 TABLE: Final = (
@@ -221,6 +233,8 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     for name, value in sorted(ingress.metadata.annotations.items()):
         known = _BY_NAME.get(name)
         if known is None:
+            if name.startswith(PREFIX):
+                problems.append(_unknown(ingress, name))
             continue
         try:
             given[known.of][known.field] = known.read(value.strip())
@@ -229,13 +243,29 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
             if known.of == "tls":
                 given["tls"]["unclear"] = True
     affinity, canary = given["affinity"], given["canary"]
-    policy = replace(usual, **given["policy"])
+    policy = replace(usual, **given["policy"], closed=any(map(_keeps_out, ingress.metadata.annotations)))
     if affinity.pop(ON, False):
         policy = replace(policy, affinity=replace(Affinity(), **affinity))
     if given["tls"]:
         policy = replace(policy, tls=BackendTLS(**given["tls"]))
     emergency = _standby(given["emergency"])
     return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, emergency, tuple(problems))
+
+
+def _keeps_out(name: str) -> bool:
+    """Whether an annotation is to keep clients out, and is not known here."""
+    return name.startswith(PREFIX) and name not in _BY_NAME and name.removeprefix(PREFIX) in _KEEPING_OUT
+
+
+def _unknown(ingress: Ingress, name: str) -> Problem:
+    short = name.removeprefix(PREFIX)[:80]
+    if _keeps_out(name):
+        mend = "requests are answered with 503, since without it everybody would be let in; remove it if that is meant"
+        return Problem(ingress.ref, "UnsupportedRestriction", f"annotation {short} is not known here; {mend}")
+    if short.endswith("-snippet"):
+        mend = "no text of an object becomes configuration; remove it, and see docs/annotations.md for what there is"
+        return Problem(ingress.ref, "SnippetRefused", f"annotation {short} does nothing: {mend}")
+    return Problem(ingress.ref, "UnknownAnnotation", f"annotation {short} is not known here and does nothing; remove it")
 
 
 def _standby(given: dict[str, Any]) -> Emergency | None:

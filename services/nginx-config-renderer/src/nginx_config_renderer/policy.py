@@ -50,7 +50,9 @@ class BackendTLS:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How requests are treated. `body_size` 0 is no limit; `retry_tries` 0 is one for each endpoint; `retry_within` 0 is for ever."""
+    """How requests are treated. `body_size` 0 is no limit; `retry_tries` 0 is one for each endpoint; `retry_within` 0 is for ever.
+    `closed`: an Ingress that says who may come in, in a way that is not known, lets nobody in.
+    """
 
     force_ssl_redirect: bool = False
     ssl_redirect: bool = True
@@ -68,6 +70,7 @@ class Policy:
     hash_by: tuple[str, ...] = ()  # text, and names of nginx's variables with a dollar before them
     affinity: Affinity | None = None
     tls: BackendTLS | None = None
+    closed: bool = False
 
 
 USUAL: Final = Policy()

@@ -36,6 +36,7 @@ class Teller:
             if not self._wanted.awaited:
                 self._tell_problems()
                 self._tell_applied()
+            self._reports.alert("MessagesUntrusted", "critical", self._wanted.untrusted)
             self._reports.alert("TablesFull", "critical", self._applier.full)
             self._reports.alert("StreamsStale", "critical", self._files.trouble)
             with contextlib.suppress(TimeoutError):

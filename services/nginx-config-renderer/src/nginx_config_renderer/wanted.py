@@ -235,6 +235,15 @@ class Wanted:
         return tuple(sorted({*of_tables, *standing, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
 
     @property
+    def untrusted(self) -> str | None:
+        """What of the bus is not taken, in a sentence."""
+        problems = sorted(self._replica.unreadable.values())
+        if not problems:
+            return None
+        others = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+        return f"a message on the bus is not taken: {problems[0].message[:500]}{others}; find out who wrote it"
+
+    @property
     def counts(self) -> dict[str, int]:
         """How large the tables are."""
         return {

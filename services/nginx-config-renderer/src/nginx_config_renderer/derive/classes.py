@@ -3,8 +3,11 @@
 As in ingress-nginx: the old annotation decides alone where it stands; else `spec.ingressClassName` must name an IngressClass of our
 controller; an Ingress without a class belongs to the default class (networking.k8s.io/v1 IngressClass), if that is ours. The API server
 fills the default class in when an Ingress is created; a folder of manifests has nobody who does.
+
+An Ingress with a name that none can have is nobody's: the API server has checked it, but whoever can publish on the bus has skipped it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +20,11 @@ ANNOTATION: Final = "kubernetes.io/ingress.class"
 IS_DEFAULT: Final = "ingressclass.kubernetes.io/is-default-class"
 
 
+_LABEL: Final = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAMESPACE: Final = re.compile(_LABEL, re.ASCII)  # RFC 1123 label
+_NAME: Final = re.compile(rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*", re.ASCII)
+
+
 @dataclass(frozen=True, slots=True)
 class Class:
     """The class that we serve: the name that the old annotation has, and the controller of the IngressClasses that are ours."""
@@ -27,6 +35,8 @@ class Class:
 
 def belongs(view: Reads, ours: Class, ingress: Ingress) -> bool | Problem:
     """Whether `ingress` is ours; a problem if it surely wants to be, and its class does not exist."""
+    if not _NAMESPACE.fullmatch(ingress.metadata.namespace) or not _NAME.fullmatch(ingress.metadata.name):
+        return False
     annotated = ingress.metadata.annotations.get(ANNOTATION)
     if annotated is not None:
         return annotated == ours.name

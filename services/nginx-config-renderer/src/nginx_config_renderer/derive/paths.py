@@ -1,6 +1,6 @@
 """The claims of one Ingress on one host: each path that can be served, and a problem for each that cannot.
 
-Paths are compared with the request's path after nginx has decoded and normalised it, so a claim is normalised the same way. Host names
+Paths are compared with the request's path as it is decoded and normalised, so a claim is normalised the same way. Host names
 follow RFC 1123 §2.1, with a first label `*` for "any one label" (networking.k8s.io/v1 IngressRule).
 """
 
@@ -24,6 +24,8 @@ _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST: Final = re.compile(rf"(\*\.)?{_LABEL}(\.{_LABEL})*", re.ASCII)
 _LONGEST_HOST: Final = 253
 _LONGEST_PATH: Final = 4096  # bytes; nginx itself takes no longer request line by default than 8 KiB
+_ENCODED_SLASH: Final = re.compile("%2[fF]")
+_TEXT_SLASH: Final = re.compile("%25(?=2[fF])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -113,13 +115,21 @@ def _wrong(path: str) -> str:
 
 
 def normalise(path: str) -> str:
-    """`path` as nginx gives `$uri`: escapes decoded, `.` and `..` resolved, slashes merged (ngx_http_parse_complex_uri)."""
-    decoded = unquote_to_bytes(path).decode(errors="surrogateescape")
+    """`path` as nginx gives `$uri`: escapes decoded, `.` and `..` resolved, slashes merged (ngx_http_parse_complex_uri); but a slash that
+    is written %2F stays so, as the program leaves it too (lua/seaway/paths.lua).
+    """
     kept: list[str] = []
-    for element in decoded.split("/")[1:]:
+    decoded = [_decode(element) for element in path.split("/")[1:]]
+    for element in decoded:
         if element == "..":
             kept = kept[:-1]
         elif element not in {"", "."}:
             kept.append(element)
-    final = "/" if decoded.endswith(("/", "/.", "/..")) and kept else ""
+    final = "/" if decoded and decoded[-1] in {"", ".", ".."} and kept else ""
     return "/" + "/".join(kept) + final
+
+
+def _decode(element: str) -> str:
+    """An element of a path; what stands for the text "%2F" itself is no slash either."""
+    parts = _ENCODED_SLASH.split(_TEXT_SLASH.sub("%2525", element))
+    return "%2F".join(unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts)

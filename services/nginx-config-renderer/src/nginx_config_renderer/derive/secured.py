@@ -82,6 +82,8 @@ class _Found:
 def secured(view: Reads, ingress: Ingress, special: Special) -> tuple[Special, tuple[Problem, ...]]:
     """The policy with what its backends must prove, and what is in the way of that."""
     tls = special.policy.tls
+    if special.policy.closed:
+        return replace(special, denied=True), ()
     if tls is None or special.policy.scheme not in {"https", "grpcs"}:
         return special, ()
     found = _find(view, ingress, special.policy, tls)

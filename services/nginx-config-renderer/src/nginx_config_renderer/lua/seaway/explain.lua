@@ -8,6 +8,7 @@ local canary = require("seaway.canary")
 local certificates = require("seaway.certificates")
 local cjson = require("cjson.safe")
 local health = require("seaway.health")
+local paths = require("seaway.paths")
 local policies = require("seaway.policies")
 local router = require("seaway.router")
 local tables = require("seaway.tables")
@@ -134,7 +135,7 @@ end
 local function request()
     local routes = router.routes_of(var.host)
     local told = { host = var.host, path = var.uri, hosts = hosts(var.host), hosts_key = routes and routes.key, tls = routes and routes.tls }
-    local target, location, route = router.decide(routes, var.uri, "http_seaway_asked_scheme")
+    local target, location, route = router.decide(routes, paths.of_request(), "http_seaway_asked_scheme")
     told.location = location
     if routes ~= nil then
         told.others, told.left_out = others(routes, var.uri, route)

@@ -9,6 +9,7 @@ local cache = require("seaway.cache")
 local canary = require("seaway.canary")
 local cjson = require("cjson.safe")
 local counts = require("seaway.counts")
+local paths = require("seaway.paths")
 local policies = require("seaway.policies")
 local tables = require("seaway.tables")
 local targets = require("seaway.targets")
@@ -18,7 +19,7 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@404", "@413", "@503", "@308", "@301"
+local BAD_PATH, NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@400", "@404", "@413", "@503", "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
@@ -130,8 +131,12 @@ function router.refresh()
 end
 
 -- What becomes of a request: its target, if it goes anywhere; the location that it jumps to, if it does; and the route that it has taken.
--- `scheme` names the variable that says how it came.
+-- `path` is that of
+-- seaway.paths; `scheme` names the variable that says how it came.
 function router.decide(routes, path, scheme)
+    if path == nil then
+        return nil, BAD_PATH
+    end
     local route, answer = find_route(routes, path)
     if route == nil then
         return nil, answer
@@ -162,7 +167,7 @@ end
 
 function router.route()
     router.refresh()
-    local target, location = router.decide(router.routes_of(var.host), var.uri, router.scheme)
+    local target, location = router.decide(router.routes_of(var.host), paths.of_request(), router.scheme)
     if location ~= nil then
         var.seaway_jump = location
     end
@@ -175,6 +180,25 @@ local function learn(target)
         return 0
     end
     return balance.learn(backend, policies.of(target), ngx.status)
+end
+
+-- A request has failed, and what answers where nobody else does is to answer it. Its new target, for the same Ingress; nothing if there is none.
+function router.fail(status)
+    local text = var.seaway_target
+    local target = text ~= "" and targets.of(text) or nil
+    if target ~= nil then
+        local backend = backends.get(target.backend)
+        if backend ~= nil then
+            balance.learn(backend, policies.of(target), status)
+        end
+    end
+    local fallback = host_entry(FALLBACK)
+    local route = fallback and fallback.prefixes[""]
+    local backend = route and backends.get(route.target.backend)
+    if backend == nil or backend.count == 0 then
+        return ""
+    end
+    return targets.new(route.target.backend, target and target.ingress or NOBODY).text
 end
 
 function router.finish()
