@@ -37,7 +37,7 @@ async def test_operators_see_who_holds_an_address_and_each_of_its_moves(world: S
         return any(row[:3] == [NEW, "static/test", holder] and row[3].startswith("seaway-4-") for row in rows)
 
     await wait_until(lambda: listed(first), within=SOON, every=0.5)
-    os.kill(world.crew.pid(world.machine(first)), signal.SIGTERM)
+    world.crew.kill(world.machine(first), signal.SIGTERM)
     await wait_until(lambda: bool(world.watch.holders(NEW) - {first}), within=SOON)
     (second,) = world.watch.holders(NEW) - {first}
     await wait_until(lambda: listed(second), within=SOON, every=0.5)
