@@ -19,7 +19,8 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local BAD_PATH, NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@400", "@404", "@413", "@503", "@308", "@301"
+local BAD_PATH, NOT_FOUND, TOO_LARGE, UNAVAILABLE, DENIED = "@400", "@404", "@413", "@503", "@denied"
+local TO_HTTPS, TO_SLASH = "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
@@ -157,7 +158,7 @@ function router.decide(routes, path, scheme)
         return target, nil, route
     end
     if policy.deny then
-        return nil, UNAVAILABLE, route
+        return nil, DENIED, route
     end
     if too_large(policy) then
         return nil, TOO_LARGE, route
