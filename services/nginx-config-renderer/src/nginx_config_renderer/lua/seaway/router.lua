@@ -133,8 +133,7 @@ function router.refresh()
 end
 
 -- What becomes of a request: its target, if it goes anywhere; the location that it jumps to, if it does; and the route that it has taken.
--- `path` is that of
--- seaway.paths; `scheme` names the variable that says how it came.
+-- `path` is that of seaway.paths; `scheme` names the variable that says how it came.
 function router.decide(routes, path, scheme)
     if path == nil then
         return nil, BAD_PATH
