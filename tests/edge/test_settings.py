@@ -136,6 +136,26 @@ async def test_what_a_client_says_of_itself_is_dropped_and_what_a_trusted_peer_s
         assert tuple(shown.values()) == (("203.0.113.7", "203.0.113.7", "https", "outer.example", "8443") if believed else own)
 
 
+async def test_a_trace_goes_on_and_is_nobodys_but_a_trusted_peers_where_that_is_asked(world: EdgeWorld) -> None:
+    """W3C Trace Context §3: as it came, from whomever; and none is made, since no span of ours would stand behind it."""
+    told = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
+
+    async def seen(**headers: str) -> dict[str, str]:
+        asked = (await ask(world.port, HOST, headers=headers)).seen["headers"]
+        return {name: asked[name] for name in told if name in asked}
+
+    trusting = {"use-forwarded-headers": "true", "opentelemetry-trust-incoming-span": "false"}
+    for data, passed in (
+        ({}, told),
+        ({"opentelemetry-trust-incoming-span": "false"}, {}),
+        (trusting | {"proxy-real-ip-cidr": "10.0.0.0/8"}, {}),
+        (trusting | {"proxy-real-ip-cidr": "127.0.0.0/8"}, told),
+    ):
+        await world.configure(data)
+        assert await seen(**told) == passed
+        assert await seen() == {}
+
+
 async def test_the_whole_list_of_forwarders_is_kept_where_that_is_asked(world: EdgeWorld) -> None:
     await world.configure({"use-forwarded-headers": "true", "compute-full-forwarded-for": "true"})
     seen = (await ask(world.port, HOST, headers={"X-Forwarded-For": "203.0.113.7"})).seen["headers"]

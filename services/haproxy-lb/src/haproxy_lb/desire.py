@@ -19,9 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from common.contracts.ip import read_address, read_network
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.rules import FRONTS, PATHS, PROXIES, SOURCES, TABLES, Table
 from haproxy_lb.slots import Slot, path_of
@@ -139,7 +140,7 @@ class Desires:
 def address(text: str) -> str:
     """The address as HAProxy writes it; nothing if it is none."""
     try:
-        return str(ip_address(text))
+        return str(read_address(text))
     except ValueError:
         return ""
 
@@ -202,7 +203,7 @@ def _prefixes(whose: str, networks: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The entries by which a source of these networks is found. A text that is no network lets nobody in."""
     for text in networks:
         try:
-            network = ip_network(text, strict=False)
+            network = read_network(text)
         except ValueError:
             continue
         for digits in hexadecimal(network):

@@ -10,14 +10,15 @@ so that HAProxy sees by the address where it was meant to go.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv6Network
 from typing import Any, Final
 
+from common.contracts.ip import read_address
 from common.process import Outcome, validate
 from haproxy_lb.model import FrontKey
 
 _TABLE: Final = "seaway_lb"
-_DEADLINE: Final = 10.0
+_DEADLINE: Final = 30.0  # seconds for a thousand fronts on a machine that is starved
 _PROTOCOL: Final = "83"  # of our routes, so that they can be told from others (ip-route(8))
 _ELSEWHERE: Final = "elsewhere"
 _CHAINS: Final = {"arriving": "prerouting", "leaving": "output"}
@@ -94,9 +95,9 @@ class Kernel:
         lines = []
         for key, inside in sorted(fronts):
             # Once more, since this becomes text that nft reads.
-            address, port, leads = ip_address(key.address), int(key.port), ""
+            address, port, leads = read_address(key.address), int(key.port), ""
             if verb == "add":
-                leads = f" : {ip_address(inside)} . {self._port}" if inside else f" : {self._port}"
+                leads = f" : {read_address(inside)} . {self._port}" if inside else f" : {self._port}"
             lines.append(f"{verb} element inet {_TABLE} fronts{address.version} {{ {address} . {port}{leads} }}\n")
         return "".join(lines)
 

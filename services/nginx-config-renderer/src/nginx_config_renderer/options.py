@@ -5,12 +5,12 @@ no text of the ConfigMap gets there as it is. All or nothing: a ConfigMap with o
 told, and what was in force stays so. Otherwise a slip of one letter would put everything else back to its default.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from common.contracts.ip import read_network
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from nginx_config_renderer import access_log, values
@@ -55,6 +55,7 @@ class Options:
     use_proxy_protocol: bool = False
     use_forwarded_headers: bool = False
     compute_full_forwarded_for: bool = False
+    trust_spans: bool = True
     forwarded_for_header: str = "X-Forwarded-For"
     trusted: tuple[str, ...] = ("0.0.0.0/0", "::/0")
     allowed: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ def _protocols(value: str) -> tuple[str, ...]:
 
 def _networks(value: str) -> tuple[str, ...]:
     try:
-        found = [ipaddress.ip_network(word.strip(), strict=False) for word in value.split(",") if word.strip()]
+        found = [read_network(word.strip()) for word in value.split(",") if word.strip()]
     except ValueError as error:
         raise ValueError(f"write networks such as 10.0.0.0/8, separated by commas; {error}") from error
     return tuple(map(str, found))
@@ -286,6 +287,13 @@ TABLE: Final = (
         values.boolean,
         "false",
         "Whether the peer is added to X-Forwarded-For instead of replacing it.",
+    ),
+    _option(
+        "opentelemetry-trust-incoming-span",
+        "trust_spans",
+        values.boolean,
+        "true",
+        "Whether `traceparent` and `tracestate` of every client are passed on; if not, those of trusted peers alone.",
     ),
     _option("forwarded-for-header", "forwarded_for_header", _HEADER, "X-Forwarded-For", "The header with the client's address."),
     _option("proxy-real-ip-cidr", "trusted", _networks, "0.0.0.0/0,::/0", "Peers that are trusted with the client's address."),
