@@ -31,7 +31,8 @@ done
 while [ -z "$ending" ]; do
     rm -f "$run/keepalived.pid" "$run/vrrp.pid" # of one that was killed; a new one would not start where such a process is
     began=$(date +%s)
-    keepalived -n -l -P -B -f "$run/keepalived.conf" -p "$run/keepalived.pid" -r "$run/vrrp.pid" &
+    # Before other programs, where that is permitted: see keepalived.py.
+    sh -c 'chrt --rr --pid 1 $$ 2>/dev/null; exec keepalived "$@"' sh -n -l -P -B -f "$run/keepalived.conf" -p "$run/keepalived.pid" -r "$run/vrrp.pid" &
     keepalived=$!
     while [ -z "$ending" ] && alive; do
         wait "$keepalived"

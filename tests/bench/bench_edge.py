@@ -66,8 +66,8 @@ def rows(ours: Measured, peers: list[Measured]) -> list[Row]:
     made: list[Row] = []
     for peer in peers:
         for name, mine, theirs, p50, p99 in (
-            ("endpoint change", ours.changes, peer.changes, 10, 50),
-            ("new Ingress", ours.routes, peer.routes, 20, 100),
+            ("endpoint change", ours.changes, peer.changes, 5, 25),
+            ("new Ingress", ours.routes, peer.routes, 10, 50),
         ):
             answered, sent = [r.since_answered for r in mine], [r.since_sent for r in mine]
             their_answered, their_sent = [r.since_answered for r in theirs], [r.since_sent for r in theirs]

@@ -81,9 +81,10 @@ async def _slowest(world: Scene, times: int, failure: Callable[[Scene, Machine],
 
 
 async def _crash(world: Scene, lost: Machine) -> None:
+    both = [world.crew.pid(lost, which) for which in ("keepalived", "vrrp")]
     world.crew.net.pull(lost)
-    for which in ("keepalived", "vrrp"):
-        os.kill(world.crew.pid(lost, which), signal.SIGKILL)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def _pull(world: Scene, lost: Machine) -> None:

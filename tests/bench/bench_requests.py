@@ -2,6 +2,9 @@
 
 One worker each, 64 connections that are kept, every site in turn. The runs of the edges are interleaved, and the median of each counts,
 since a machine is not equally fast from one second to the next. Bare nginx is the limit. None of them logs requests.
+
+At half load each connection pauses between an answer and the next request, so that all edges get half of the requests that ours can
+answer; their latency is then that of the edge, and not of a queue before it.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from tests.bench.rows import Row
 from tests.bench.world import World, host, world
 
 CONNECTIONS: Final = 64
+HALF_LOAD: Final = "<= 1.2"
 GOAL: Final = ">= 0.8"  # of bare nginx; ingress-nginx 1.15 reached 0.61 on the same kind of machine
 
 # Which site is asked next; every request is made before the run begins, so that the generator costs little.
@@ -33,6 +37,11 @@ end
 function request()
     at = at %% #requests + 1
     return requests[at]
+end
+"""
+_PAUSE: Final = """
+function delay()
+    return %d
 end
 """
 _UNITS: Final = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -63,13 +72,36 @@ async def measure(wrk: str, place: World, effort: Effort) -> list[Row]:
     async with AsyncExitStack() as stack:
         edges = [await stack.enter_async_context(make(place)) for make in (seaway, bare_nginx, traefik)]
         script = load_script(place.sites, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="seaway-bench-wrk-"))))
-        loads = [Load(edge) for edge in edges]
-        for _ in range(effort.runs):
-            for load in loads:
-                rate, latency = await run_load(wrk, load.edge, script, effort.seconds)
-                load.rates.append(rate)
-                load.latencies.append(latency)
-    return rows(f"{len(place.sites)} sites", loads[0], loads[1:])
+        loads = await _runs(wrk, edges, script, effort)
+        pause = round(CONNECTIONS / (statistics.median(loads[0].rates) / 2) * 1000)
+        script.write_text(script.read_text() + _PAUSE % pause)
+        calm = await _runs(wrk, edges[:2], script, effort)
+    name = f"{len(place.sites)} sites"
+    return [*rows(name, loads[0], loads[1:]), half_load(name, calm[0], calm[1])]
+
+
+async def _runs(wrk: str, edges: Sequence[Edge], script: Path, effort: Effort) -> list[Load]:
+    """What each edge did in some runs, which take turns."""
+    loads = [Load(edge) for edge in edges]
+    for _ in range(effort.runs):
+        for load in loads:
+            rate, latency = await run_load(wrk, load.edge, script, effort.seconds)
+            load.rates.append(rate)
+            load.latencies.append(latency)
+    return loads
+
+
+def half_load(name: str, ours: Load, limit: Load) -> Row:
+    """The latency where nobody has to wait for others."""
+    return Row(
+        name=f"request latency at half load, {name}, p99",
+        value=statistics.median(ours.latencies),
+        unit="ms",
+        peer=limit.edge.name,
+        peer_value=statistics.median(limit.latencies),
+        goal=HALF_LOAD,
+        of_ratio=True,
+    )
 
 
 def rows(name: str, ours: Load, peers: Sequence[Load]) -> list[Row]:

@@ -1,9 +1,10 @@
-"""A large cluster: start, changes, new routes, many at once, a storm of changes under load, and memory.
+"""A large cluster: growth, start, changes, new routes, many at once, a storm of changes under load, and memory.
 
-The changes and routes are timed as in the bench of the edge, with every other site there. The storm moves sites as fast as the API server
-takes it, while a load generator asks all of them; an answer other than 200 is an error of the bench. Memory is that of the largest worker,
-beside a configuration with each host written out and beside Traefik, and of the renderer, which here reads a kubeconfig: the library for
-that takes 60 MiB, and a pod does without.
+The cluster grows while Seaway serves it, with a bad Ingress among the good ones; the last of them must not wait for the others. The
+changes and routes are timed as in the bench of the edge, with every other site there. The storm moves sites as fast as the API server
+takes it, while a load generator asks all of them; an answer other than 200 is an error of the bench, and so is a reload. Memory is that of
+the largest worker, beside a configuration with each host written out and beside Traefik, and of the renderer, which here reads a
+kubeconfig: the library for that takes 60 MiB, and a pod does without.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from typing import Final
 
 from tests.bench.bench_edge import endpoint_change, new_route
 from tests.bench.bench_requests import load_script, run_load
-from tests.bench.edges import Edge, bare_nginx, seaway, traefik
+from tests.bench.edges import Edge, bare_nginx, seaway, serves_all, traefik
 from tests.bench.effort import Effort, program
-from tests.bench.memory import largest
+from tests.bench.memory import largest, processes
 from tests.bench.rows import Row, latency_rows
 from tests.bench.visitor import Reaction, Visitor
 from tests.bench.world import World, host, served, world
@@ -31,6 +32,7 @@ LOOK: Final = 0.02  # seconds between two looks at whether all are served
 class Measured:
     """What Seaway did. Times in seconds, memory in MiB."""
 
+    last: float = 0.0
     start: float = 0.0
     changes: list[Reaction] = field(default_factory=list)
     routes: list[Reaction] = field(default_factory=list)
@@ -43,7 +45,7 @@ class Measured:
 async def bench(effort: Effort) -> list[Row]:
     """Seaway first, then what the others hold."""
     wrk = program("wrk", "apt-get install wrk")
-    async with world(effort.hosts) as place:
+    async with world(1) as place:
         ours = await _measure(wrk, place, effort)
         theirs = [await _memory(place, starting) for starting in (bare_nginx(place), traefik(place))]
     return rows(effort, ours, theirs)
@@ -51,9 +53,8 @@ async def bench(effort: Effort) -> list[Row]:
 
 async def _measure(wrk: str, place: World, effort: Effort) -> Measured:
     made = Measured()
-    began = _now()
     async with seaway(place) as edge, Visitor(edge.port) as visitor:
-        made.start = _now() - began
+        made.last = await _grow(place, edge, visitor, effort.hosts)
         sites = place.sites[:: max(1, len(place.sites) // effort.changes)][: effort.changes]
         made.changes = [await endpoint_change(place, visitor, site) for site in sites]
         made.routes = [await new_route(place, visitor, f"new-{n:05}") for n in range(effort.routes)]
@@ -61,7 +62,22 @@ async def _measure(wrk: str, place: World, effort: Effort) -> Measured:
         made.moves = await _storm(wrk, place, edge, effort.seconds)
         made.worker = largest(edge.pid, "nginx: worker")
         made.renderer = largest(edge.pid, "nginx_config_renderer")
+    began = _now()
+    async with seaway(place):
+        made.start = _now() - began
     return made
+
+
+async def _grow(place: World, edge: Edge, visitor: Visitor, count: int) -> float:
+    """Seconds from the creation of the last Ingress to its being served."""
+    await place.add_bad_ingress("bad")
+    await place.grow(count)
+    began = _now()
+    for site in place.sites[-WRITERS:]:
+        await visitor.until(host(site), served)
+    took = _now() - began
+    await serves_all(edge, place)
+    return took
 
 
 async def _at_once(place: World, visitor: Visitor, count: int) -> float:
@@ -90,7 +106,8 @@ async def _each(sites: list[str], do: Callable[[str], Awaitable[None]]) -> None:
 
 
 async def _storm(wrk: str, place: World, edge: Edge, seconds: int) -> float:
-    """Moves a second, under load. Raises RuntimeError if any answer was not 200."""
+    """Moves a second, under load. Raises RuntimeError if any answer was not 200, or nginx was reloaded."""
+    workers = processes(edge.pid, "nginx: worker")
     with tempfile.TemporaryDirectory(prefix="seaway-bench-wrk-") as directory:
         script = load_script(place.sites, Path(directory))
         load = asyncio.create_task(run_load(wrk, edge, script, seconds))
@@ -101,6 +118,8 @@ async def _storm(wrk: str, place: World, edge: Edge, seconds: int) -> float:
             moves += 1
         took = _now() - began
         await load
+    if processes(edge.pid, "nginx: worker") != workers:
+        raise RuntimeError("nginx was reloaded by changes of endpoints")
     return moves / took
 
 
@@ -115,6 +134,7 @@ def rows(effort: Effort, ours: Measured, theirs: list[tuple[str, float]]) -> lis
     many = f"{effort.hosts} Ingresses"
     changes, routes = [r.since_answered for r in ours.changes], [r.since_answered for r in ours.routes]
     made = [
+        Row(name=f"{many}, the last one after it was created", value=ours.last, unit="s", goal="<= 1"),
         Row(name=f"{many}, start until all are served", value=ours.start, unit="s", goal="<= 60"),
         *latency_rows(f"{many}, endpoint change", changes, p99=50),
         *latency_rows(f"{many}, new Ingress", routes, p50=10, p99=50),

@@ -11,6 +11,7 @@ MIB = 1024 * 1024
 class Resident:
     """A process: its command line, and its resident memory in MiB, what it shares with others included."""
 
+    pid: int
     command: str
     mib: float
 
@@ -33,12 +34,17 @@ def _resident(pid: int) -> Resident:
     command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     kib = next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
-    return Resident(command, kib * 1024 / MIB)
+    return Resident(pid, command, kib * 1024 / MIB)
 
 
 def largest(pid: int, *words: str) -> float:
     """The memory of the largest process of a family whose command line has all of `words`."""
     return max((one.mib for one in family(pid) if all(word in one.command for word in words)), default=0.0)
+
+
+def processes(pid: int, *words: str) -> frozenset[int]:
+    """The processes of a family whose command line has all of `words`."""
+    return frozenset(one.pid for one in family(pid) if all(word in one.command for word in words))
 
 
 def processor(pid: int) -> float:

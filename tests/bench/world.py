@@ -91,6 +91,15 @@ class World:
         """Makes the Ingress."""
         await self._kube.create(INGRESSES, ingress(site), namespace=NAMESPACE)
 
+    async def add_bad_ingress(self, name: str) -> None:
+        """Makes an Ingress whose annotations, Service and Secret are all wrong, and which wants the first site's host too."""
+        wrong = {f"nginx.ingress.kubernetes.io/{key}": "${x};" for key in ("proxy-body-size", "canary-weight", "upstream-hash-by")}
+        made = ingress(name)
+        made["metadata"]["annotations"] = wrong
+        made["spec"]["tls"] = [{"hosts": [host(name)], "secretName": "nobody"}]
+        made["spec"]["rules"] += ingress("site-00000")["spec"]["rules"]
+        await self._kube.create(INGRESSES, made, namespace=NAMESPACE)
+
     async def secure(self, site: str, issued: Issued) -> None:
         """Gives a site a certificate, and leaves HTTP to it too."""
         secret = tls_secret(site, issued)

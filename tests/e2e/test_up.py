@@ -16,7 +16,7 @@ from cryptography import x509
 
 from common.testing import wait_until
 from common.testing.authority import Authority, Issued
-from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, rule, service, tls_secret
+from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, opaque_secret, rule, service, tls_secret
 from common.testing.ports import free_port
 from seaway.local import vault_of
 from tests.e2e.up_world import SOON, Up, remains, up, write
@@ -236,6 +236,50 @@ async def test_a_secret_in_the_folder_is_the_certificate_of_its_host_and_stays_o
         assert holders(vault, line) == ["keys"]
         await seaway.end()
         assert not vault.exists()
+
+
+async def test_backends_prove_who_they_are_and_names_lead_to_them(folder: Path, tmp_path: Path, web: int) -> None:
+    """A Secret's authorities go through the renderer into nginx, also a renewed bundle and after a kill; so does what a name means."""
+    good, other = Authority("Good"), Authority("Other")
+    asked = {"backend-protocol": "HTTPS", "proxy-ssl-secret": "ca", "proxy-ssl-verify": "on"}
+    annotations = {f"nginx.ingress.kubernetes.io/{name}": value for name, value in asked.items()}
+    serve(folder, "web", web)
+    issued = good.issue("vault.default.svc")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "pair.pem").write_bytes(issued.certificate + issued.key)
+    context.load_cert_chain(tmp_path / "pair.pem")
+    async with backend("vault", tls=context) as port, up(tmp_path, f"--manifests={folder}") as seaway:
+        shop = ingress("vault", rule("vault.example", "/", "vault:443"), annotations=annotations)
+        write(folder / "vault.yaml", [shop, service("vault", 443), endpoint_slice("vault", "127.0.0.1", port=port)])
+        await seaway.until("vault.example", "503")
+        write(folder / "ca.yaml", [opaque_secret("ca", {"ca.crt": good.certificate})])
+        await seaway.until("vault.example", "vault")
+        write(folder / "ca.yaml", [opaque_secret("ca", {"ca.crt": other.certificate})])
+        await seaway.until("vault.example", "502")
+        write(folder / "ca.yaml", [opaque_secret("ca", {"ca.crt": other.certificate + good.certificate})])
+        await seaway.until("vault.example", "vault")
+        for part in ("renderer", "nginx"):
+            await seaway.back(part, seaway.kill(part))
+            await seaway.until("vault.example", "vault")
+        address = own_address()
+        if address is not None:
+            async with backend("outside", address=address) as outside:
+                leading = service("outside", 80)
+                leading["spec"] |= {"type": "ExternalName", "externalName": address}
+                leading["spec"]["ports"][0]["targetPort"] = outside
+                write(folder / "outside.yaml", [ingress("outside", rule("outside.example", "/", "outside:80")), leading])
+                await seaway.until("outside.example", "outside")
+        await seaway.end()
+
+
+def own_address() -> str | None:
+    """An address of this machine that is not the loopback address."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
 
 
 def holders(directory: Path, what: bytes) -> list[str]:

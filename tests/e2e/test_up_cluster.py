@@ -73,6 +73,20 @@ async def test_an_ingress_shows_where_it_is_served_and_what_is_wrong_with_it(
         assert (await told(kube))["ServiceNotFound"] == "Service default/web does not exist; create it"
         assert "Secret default/cert does not exist; create it, of type kubernetes.io/tls" in (await told(kube))["SecretNotFound"]
 
+        await kube.create(INGRESSES, ingress("late", rule("shop.example", "/", "web:80")), namespace="default")
+
+        async def outdone() -> bool:
+            return "RouteTaken" in await told(kube)
+
+        await wait_until(outdone, within=SOON)
+        sentence = "shop.example/ is already served by the older Ingress default/shop"
+        assert sentence in (await told(kube))["RouteTaken"]
+
+        async def is_fact() -> bool:
+            return sentence in (await seaway.command_output("events"))[1]
+
+        await wait_until(is_fact, within=SOON)
+
         issued = authority.issue("shop.example")
         await kube.create(SERVICES, service("web"), namespace="default")
         await kube.create(SECRETS, tls_secret("cert", issued), namespace="default")

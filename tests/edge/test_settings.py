@@ -15,7 +15,7 @@ from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.options import TEMPLATE_KEY
 from nginx_config_renderer.program import PROGRAM
 from tests.edge.fleet import Server, busy, fleet
-from tests.edge.world import NGINX, EdgeWorld, ask
+from tests.edge.world import NGINX, EdgeWorld, ask, edge
 
 HOST = "shop.example"
 OURS = (PROGRAM.parent / "templates" / TEMPLATE).read_text()
@@ -136,6 +136,26 @@ async def test_what_a_client_says_of_itself_is_dropped_and_what_a_trusted_peer_s
         assert tuple(shown.values()) == (("203.0.113.7", "203.0.113.7", "https", "outer.example", "8443") if believed else own)
 
 
+async def test_a_trace_goes_on_and_is_nobodys_but_a_trusted_peers_where_that_is_asked(world: EdgeWorld) -> None:
+    """W3C Trace Context §3: as it came, from whomever; and none is made, since no span of ours would stand behind it."""
+    told = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1,b=2"}
+
+    async def seen(**headers: str) -> dict[str, str]:
+        asked = (await ask(world.port, HOST, headers=headers)).seen["headers"]
+        return {name: asked[name] for name in told if name in asked}
+
+    trusting = {"use-forwarded-headers": "true", "opentelemetry-trust-incoming-span": "false"}
+    for data, passed in (
+        ({}, told),
+        ({"opentelemetry-trust-incoming-span": "false"}, {}),
+        (trusting | {"proxy-real-ip-cidr": "10.0.0.0/8"}, {}),
+        (trusting | {"proxy-real-ip-cidr": "127.0.0.0/8"}, told),
+    ):
+        await world.configure(data)
+        assert await seen(**told) == passed
+        assert await seen() == {}
+
+
 async def test_the_whole_list_of_forwarders_is_kept_where_that_is_asked(world: EdgeWorld) -> None:
     await world.configure({"use-forwarded-headers": "true", "compute-full-forwarded-for": "true"})
     seen = (await ask(world.port, HOST, headers={"X-Forwarded-For": "203.0.113.7"})).seen["headers"]
@@ -198,3 +218,43 @@ async def test_a_template_that_never_ends_holds_nobody_up(world: EdgeWorld) -> N
     assert (await world.ask("new.example")).by == "web"
     await wait_until(taking.done, within=60)
     assert reasons(world) != []
+
+
+async def test_clients_come_from_the_networks_that_may_and_from_none_that_may_not(world: EdgeWorld) -> None:
+    for settings, status in (
+        ({"whitelist-source-range": "10.0.0.0/8, 192.0.2.0/24"}, 403),
+        ({"whitelist-source-range": "127.0.0.0/8"}, 200),
+        ({"whitelist-source-range": "127.0.0.0/8", "denylist-source-range": "127.0.0.1"}, 403),
+        ({"denylist-source-range": "10.0.0.0/8"}, 200),
+    ):
+        await world.configure(settings)
+        assert reasons(world) == []
+        assert (await world.ask(HOST)).status == status, settings
+
+
+async def test_statuses_are_answered_by_the_default_backend_which_is_told_of_what(tmp_path: Path) -> None:
+    bad = Server(behave=busy)
+    async with edge(tmp_path, default_backend_service="default/sorry") as world, fleet(world, "bad", bad):
+        paths = ingress("shop", *(rule(HOST, f"/{name}", f"{name}:80") for name in ("bad", "dead", "none")))
+        dead = endpoint_slice("dead", "127.0.0.1", port=1)
+        sorry = await world.serve("sorry")
+        await world.put(service("dead"), dead, service("none"), service("sorry"), *sorry, paths)
+        await world.configure({"custom-http-errors": "502,503"})
+        assert reasons(world) == []
+        for path, code, name in (("/bad", 503, "bad"), ("/dead", 502, "dead"), ("/none", 503, None)):
+            answer = await world.ask(HOST, f"{path}?x=1", Accept="text/html")
+            assert answer.by == "sorry", path
+            told = answer.seen["headers"]
+            assert (told["x-code"], told["x-format"], told["x-original-uri"]) == (str(code), "text/html", f"{path}?x=1")
+            assert told.get("x-service-name") == name
+            assert told.get("x-ingress-name") == ("shop" if name else None)
+        assert bad.begun == 1, "what has failed is not asked again"
+
+        await world.remove(*sorry)
+        for path, code in (("/bad", 503), ("/dead", 502), ("/none", 503), ("/nowhere", 503)):
+            assert (await world.ask(HOST, path)).status == code, "without a default backend it is told as it is"
+
+
+async def test_statuses_that_the_edge_uses_itself_are_refused(world: EdgeWorld) -> None:
+    await world.configure({"custom-http-errors": "404,418"})
+    assert "key custom-http-errors is '404,418': leave 418 and 499 out" in reasons(world)[0]

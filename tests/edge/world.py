@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pwd
+import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -38,9 +39,12 @@ from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import News, Wanted
 from tests.edge.grounds import ground_of
 from tests.messages import message
+from tests.packaging import ROOT
 
 Raw = dict[str, Any]
 SOON = 20.0
+GRACE = "1"
+RUN_NGINX = ROOT / "services/nginx-config-renderer/run-nginx.sh"
 NGINX = THIS_MACHINE.program("nginx")
 
 
@@ -87,7 +91,7 @@ async def ask(port: int, host: str, target: str = "/", *, headers: Mapping[str, 
 
 
 @asynccontextmanager
-async def backend(name: str) -> AsyncIterator[int]:
+async def backend(name: str, *, address: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """An HTTP server on a port of the loopback address; it answers with its name and what it was asked, whatever that is."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +105,7 @@ async def backend(name: str) -> AsyncIterator[int]:
                 if headers.get("connection") == "close":
                     return
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, address, 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -130,12 +134,20 @@ def open_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def nginx_of(state: Path, installation: Installation = THIS_MACHINE) -> Child:
-    """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies."""
-    command = ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+def nginx_of(state: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False) -> Child:
+    """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies; `contained` as in its container."""
+    command = (
+        ["sh", str(RUN_NGINX)]
+        if contained
+        else ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+    )
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
-    environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+    environment = os.environ | {
+        "SEAWAY_STATE": str(state),
+        "SEAWAY_GRACE": GRACE,
+        "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin",
+    }
     command = installation.command(*command)
     return Child(
         "nginx", command, environment=environment, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2)
@@ -152,7 +164,14 @@ class EdgeWorld:
     """nginx, its renderer's parts, and the objects that were given to them."""
 
     def __init__(
-        self, settings: Settings, admin: Admin, stack: AsyncExitStack, configuration: Configuration, installation: Installation
+        self,
+        settings: Settings,
+        admin: Admin,
+        stack: AsyncExitStack,
+        configuration: Configuration,
+        installation: Installation,
+        *,
+        contained: bool = False,
     ) -> None:
         self.settings = settings
         self.installation = installation
@@ -160,7 +179,7 @@ class EdgeWorld:
         self.configurator = Configurator(configuration, settings.options, settings.state / "options.json")
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
-        self.nginx = nginx_of(settings.state, installation)
+        self.nginx = nginx_of(settings.state, installation, contained=contained)
         self.wanted = Wanted(
             "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
         )
@@ -264,13 +283,15 @@ class EdgeWorld:
 
 
 @asynccontextmanager
-async def edge(directory: Path, installation: Installation = THIS_MACHINE, **changes: Any) -> AsyncIterator[EdgeWorld]:
-    """An nginx that serves nothing yet but the class `nginx`."""
+async def edge(
+    directory: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False, **changes: Any
+) -> AsyncIterator[EdgeWorld]:
+    """An nginx that serves nothing yet but the class `nginx`; `contained` is kept running as in its container."""
     chosen = settings(directory, **changes)
     prepare(directory)
     configuration = await Configuration.of(chosen.edge(), installation.program("nginx"), await ground_of(installation))
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
-        world = EdgeWorld(chosen, admin, stack, configuration, installation)
+        world = EdgeWorld(chosen, admin, stack, configuration, installation, contained=contained)
         await world.configurator.begin()
         world.keeping = group.create_task(configuration.keep(admin))
         tasks = [

@@ -37,6 +37,10 @@ def told(seen: dict[str, Any] | None = None, *claimants: Claimant, **more: Any) 
         ({"path": "/b"}, "the path is read as /b"),
         ({"goes": False, "location": "@503", "endpoints": []}, "answered by the edge itself with 503"),
         ({"goes": False, "location": "@404", "route": None}, "host shop.example is known, and no path of it fits"),
+        (
+            {"hosts_key": None, "route": {**ROUTE, "ingress": "-", "backend": "default/sorry:"}},
+            "no Ingress claims it → the default backend, Service default/sorry",
+        ),
         ({"certificates": {"host": "*.example", "pairs": [{"name": "shop/tls"}]}}, "Secret shop/tls, as *.example"),
         ({"certificates": {"passed": True}}, "TLS to shop.example is passed on unopened"),
         ({"policy": {"timeouts": [5, 60, 9], "retry": {"tries": 1}}}, "differently from others: retry (tries 1), timeouts 5 60 9"),

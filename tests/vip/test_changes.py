@@ -241,7 +241,8 @@ async def test_a_starved_machine_leaves_no_address_without_a_holder_nor_with_two
 
 async def test_addresses_that_go_home_are_away_for_a_moment(tmp_path: Path) -> None:
     async with scene(tmp_path, VIP, PREEMPT_DELAY="2") as world:
-        home = next(node for node in world.crew.nodes if f"{VIP}/32" in world.crew.configuration(node) and node.name == "node-1")
+        rows = [re.split(r" {3,}", line) for line in world.crew.seaway("vip", "list").splitlines()]
+        home = world.machine(next(row[5] for row in rows if row[0] == VIP))
         await wait_until(lambda: world.watch.holders(VIP) == {home.name}, within=SOON)
         os.kill(world.crew.pid(home), signal.SIGTERM)
         await world.moved_from(home)

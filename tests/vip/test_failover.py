@@ -15,10 +15,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def test_a_node_that_crashes_is_replaced(world: Scene) -> None:
     lost = world.holder
+    both = [world.crew.pid(lost, which) for which in ("keepalived", "vrrp")]
     began = time.monotonic()
     world.crew.net.pull(lost)
-    for which in ("keepalived", "vrrp"):
-        os.kill(world.crew.pid(lost, which), signal.SIGKILL)
+    for pid in both:
+        os.kill(pid, signal.SIGKILL)
     assert await world.moved_from(lost) != lost
     await world.came_through(began, "crash", besides=lost)
 

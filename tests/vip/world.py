@@ -128,14 +128,15 @@ class Crew:
         return self.directory / machine.name
 
     def pid(self, machine: Machine, which: str = "keepalived") -> int:
-        """Keepalived's process, or its child's (`vrrp`)."""
-        return int((self.run_of(machine) / f"{which}.pid").read_text())
+        """Keepalived's process, or its child's (`vrrp`). The child's own file may have been removed by the one before it."""
+        parent = int((self.run_of(machine) / "keepalived.pid").read_text())
+        return parent if which == "keepalived" else int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
 
     def runs(self, machine: Machine) -> bool:
         """Whether both processes of its keepalived are there."""
         try:
             return all(Path(f"/proc/{self.pid(machine, which)}").exists() for which in ("keepalived", "vrrp"))
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError, IndexError):
             return False
 
     def node(self, machine: Machine, *, labels: dict[str, str] | None = None, cordoned: bool = False, ready: bool = True) -> None:

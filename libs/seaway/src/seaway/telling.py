@@ -6,12 +6,15 @@ from typing import Any, Final
 from common.contracts.edge import Claimant, Explanation, IngressState, Request
 
 COLUMNS: Final = ("EDGE", "NAMESPACE", "INGRESS", "STATE", "REVISION", "HOSTS", "PROBLEMS")
+_NOBODY: Final = "-"  # what no Ingress claims, and the operator's default backend answers
 _HOSTS: Final = 3  # hosts of an Ingress that are shown
 
 _ENDS: Final = {
+    "@400": "400: dots beside a slash that is written %2F are meant to deceive",
     "@404": "404: no Ingress claims it",
     "@413": "413: the body is larger than the Ingress permits",
     "@503": "503: the backend has no ready endpoint",
+    "@denied": "503: nothing is sent to its backend until what its Ingress asks for can be done; seaway ingress list says why it cannot",
     "@308": "a redirect to HTTPS, since the host has a certificate (nginx.ingress.kubernetes.io/ssl-redirect)",
     "@301": "a redirect to the same path with a final slash (strict-trailing-slash is off)",
 }
@@ -50,7 +53,9 @@ def tell(request: Request, told: Explanation, edges: Sequence[str], *, of: int) 
 def _answer(seen: Mapping[str, Any], claimants: Mapping[str, Claimant]) -> Iterator[str]:
     location = str(seen.get("location", ""))
     route = seen.get("route")
-    if route is not None:
+    if route is not None and route["ingress"] == _NOBODY:
+        yield f"  no Ingress claims it → the default backend, Service {str(route['backend']).rstrip(':')}"
+    elif route is not None:
         kind = "Exact" if route["exact"] else "Prefix"
         yield f"  Ingress {route['ingress']}, host {seen['hosts_key']}, {kind} {_path(route)} → Service {route['backend']}"
         holder = claimants.get(route["ingress"])

@@ -12,8 +12,8 @@ appears in no line. Why it is as it is:
 - Who is alone says nothing of unicast, which keepalived would refuse without a peer, and speaks by multicast: to a group of our own, where
   nobody is. In the usual one a router of the network with the same VRID would take us for its master, or we would obey it.
 - Announcements are repeated soon and sent again when a lower master was heard, which is how the network learns of the end of a partition.
-- The priority is that of the ordinary scheduler. Under a real-time one the kernel kills keepalived 2.2.7 when a reload takes it more than
-  10 ms, whatever `vrrp_rlimit_rttime` says.
+- Real-time priority is given by whoever starts keepalived, and nothing is said of it here: of one that takes it itself the kernel makes an
+  end when a reload takes more than 10 ms (2.2.7, whatever `vrrp_rlimit_rttime` says). `vrrp_priority` is for where it is not permitted.
 """
 
 import re

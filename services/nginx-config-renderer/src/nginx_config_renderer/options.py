@@ -55,8 +55,12 @@ class Options:
     use_proxy_protocol: bool = False
     use_forwarded_headers: bool = False
     compute_full_forwarded_for: bool = False
+    trust_spans: bool = True
     forwarded_for_header: str = "X-Forwarded-For"
     trusted: tuple[str, ...] = ("0.0.0.0/0", "::/0")
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    custom_errors: tuple[int, ...] = ()
     strict_trailing_slash: bool = True
     redirect_code: int = 308
     server_tokens: bool = False
@@ -120,6 +124,7 @@ _CIPHERS: Final = re.compile(r"[A-Za-z0-9:+!@=_-]{1,2000}", re.ASCII)
 _CURVES: Final = re.compile(r"[A-Za-z0-9:_-]{1,200}", re.ASCII)
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9.+-]+/[a-z0-9.+*-]+|\*", re.ASCII)
 _PROTOCOLS: Final = ("TLSv1.2", "TLSv1.3")
+_INTERNAL: Final = (418, 499)
 _LEVELS: Final = ("debug", "info", "notice", "warn", "error", "crit", "alert", "emerg")
 
 
@@ -152,6 +157,13 @@ def _networks(value: str) -> tuple[str, ...]:
     except ValueError as error:
         raise ValueError(f"write networks such as 10.0.0.0/8, separated by commas; {error}") from error
     return tuple(map(str, found))
+
+
+def _errors(value: str) -> tuple[int, ...]:
+    codes = sorted({values.whole(400, 599)(word.strip()) for word in value.split(",") if word.strip()})
+    if not set(codes).isdisjoint(_INTERNAL):
+        raise ValueError(f"leave {' and '.join(map(str, _INTERNAL))} out: the edge uses them itself")
+    return tuple(codes)
 
 
 def _buffers(value: str) -> tuple[int, int]:
@@ -276,8 +288,25 @@ TABLE: Final = (
         "false",
         "Whether the peer is added to X-Forwarded-For instead of replacing it.",
     ),
+    _option(
+        "opentelemetry-trust-incoming-span",
+        "trust_spans",
+        values.boolean,
+        "true",
+        "Whether `traceparent` and `tracestate` of every client are passed on; if not, those of trusted peers alone.",
+    ),
     _option("forwarded-for-header", "forwarded_for_header", _HEADER, "X-Forwarded-For", "The header with the client's address."),
     _option("proxy-real-ip-cidr", "trusted", _networks, "0.0.0.0/0,::/0", "Peers that are trusted with the client's address."),
+    _option("whitelist-source-range", "allowed", _networks, "", "Networks of clients that may come; without one all may."),
+    _option("denylist-source-range", "denied", _networks, "", "Networks of clients that may not come."),
+    _option(
+        "custom-http-errors",
+        "custom_errors",
+        _errors,
+        "",
+        "Statuses, of backends and of the edge, that the Service of `--default-backend-service` answers instead; it is told which by "
+        "`X-Code`, and by `X-Format`, `X-Original-URI`, `X-Namespace`, `X-Ingress-Name`, `X-Service-Name` and `X-Service-Port` of what.",
+    ),
     _option(
         "strict-trailing-slash", "strict_trailing_slash", values.boolean, "true", "Whether /foo is not /foo/; false gives a 301."
     ),

@@ -15,7 +15,7 @@ from common.contracts.refs import ObjectRef, Resource
 from common.replica import Comparison, Replica, Sighting, StoredMessage, Taken
 from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
-from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
+from nginx_config_renderer.derive.certificates import Need, host_certificates, needs, pairs
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.emergency import Standing, Tripped, standings
 from nginx_config_renderer.derive.external import names
@@ -145,7 +145,7 @@ class Wanted:
         self._refused: tuple[Problem, ...] = ()
         self._hosts = Table(self._store, BY_HOST, routes(ours, switches))
         self._backends = Table(self._store, BY_BACKEND, endpoints(ours))
-        self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
+        self._certificates = Table(self._store, BY_TLS_HOST, host_certificates(ours))
         self._pairs = Table(self._store, BY_SECRET, pairs(ours))
         self._needs = Table(self._store, BY_SECRET, needs(ours))
         self._secured = Table(self._store, BY_SECURED, bounds(ours))
