@@ -2,13 +2,17 @@
 # Keeps nginx running. The first process of nginx's container.
 #
 # It waits for the configuration that the renderer writes, and starts nginx again when nginx ends, sooner than a container could be: a node
-# without nginx answers nobody. TERM lets nginx finish what it has begun (QUIT); how long that may take, nginx's configuration and the
-# runtime's grace period say.
+# without nginx answers nobody.
+#
+# TERM closes the door by which others see that nginx is there: probes fail, and whoever leads clients here leads them elsewhere. Clients that
+# still come are answered for SEAWAY_GRACE seconds; then nginx takes no more and finishes what it has begun (QUIT). How long that may take,
+# its configuration (worker-shutdown-timeout) and the runtime's grace period say.
 #
 # The shell above is the system's, with the capability for ports below 1024. See the Dockerfile.
 set -u
 
 state=${SEAWAY_STATE:-/run/seaway/nginx}
+grace=${SEAWAY_GRACE:-5}
 settled=10 # seconds after which an nginx that ends is started again without a pause
 nginx=
 ending=
@@ -43,6 +47,10 @@ while [ -z "$ending" ]; do
     [ $(($(date +%s) - began)) -ge $settled ] || pause 0.5
 done
 
+if [ -n "$nginx" ] && alive; then
+    rm -f "$state/run/admin.sock"
+    pause "$grace"
+fi
 # Said more than once, because a starting nginx does not hear yet.
 while [ -n "$nginx" ] && kill -QUIT "$nginx" 2>/dev/null; do
     pause 0.2

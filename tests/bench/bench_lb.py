@@ -20,14 +20,16 @@ from typing import Final
 from common.contracts.refs import ObjectRef
 from common.testing import wait_until
 from common.testing.objects import endpoint_slice
-from tests.bench.effort import Effort
+from tests.bench.effort import Effort, program
+from tests.bench.endpoints import answers, served
 from tests.bench.memory import largest
 from tests.bench.rows import Row, latency_rows, percentile
 from tests.integration.lb_world import SERVICES, SLICES, balancer
 from tests.lb.whole import Whole, whole
 from tests.lb.world import running
 
-ENDPOINTS: Final = tuple(f"10.82.0.{n}" for n in range(10, 20))  # each Service's
+ENDPOINTS: Final = ("10.82.0.10",)  # of a new Service
+MANY: Final = tuple(f"10.82.0.{n}" for n in range(40, 50))  # of each of the many
 _OTHERS: Final = ("10.82.0.30", "10.82.0.31")
 _PORTS: Final = 20  # Services that share an address
 _AT_ONCE: Final = 16  # that are made at the same time
@@ -46,8 +48,10 @@ async def bench(effort: Effort) -> list[Row]:
             rows.append(
                 Row(name="endpoint gone, last connection, p99", value=percentile(gone, 0.99) * 1000, unit="ms", goal="<= 100")
             )
-            await _many(there, effort.balanced)
-            rows += await _anew(there, Path(made), effort.balanced)
+            (Path(made) / "nginx").mkdir()
+            async with served(there.network, program("nginx", "apt-get install nginx"), Path(made) / "nginx", MANY):
+                await _many(there, effort.balanced)
+                rows += await _anew(there, Path(made), effort.balanced)
     return rows
 
 
@@ -103,7 +107,7 @@ async def _many(there: Whole, count: int) -> None:
     async def make(number: int) -> ObjectRef:
         async with gate:
             key = {"allow-shared-ip": f"k{number // _PORTS}"}
-            made = endpoint_slice(f"s{number}", *ENDPOINTS, port_name=f"p{1000 + number % _PORTS}")
+            made = endpoint_slice(f"s{number}", *MANY, port_name=f"p{1000 + number % _PORTS}")
             await there.kube.create(SLICES, made, namespace="default")
             return await there.service(f"s{number}", 1000 + number % _PORTS, annotations=key)
 
@@ -123,7 +127,7 @@ async def _anew(there: Whole, directory: Path, count: int) -> list[Row]:
     (directory / "anew").mkdir()
     address = (await there.addresses(ObjectRef(SERVICES, "default", f"s{count - 1}")))[0]
     port = 1000 + (count - 1) % _PORTS
-    last = partial(_answers, there, address, port, ENDPOINTS)
+    last = partial(answers, there.network, address, port)
     began = time.perf_counter()
     async with (
         running(there.network, directory / "anew", port=14490, peer_port=14491) as haproxy,
@@ -147,7 +151,7 @@ async def _anew(there: Whole, directory: Path, count: int) -> list[Row]:
         await wait_until(last, within=_WITHIN)
         back = time.perf_counter() - began
         resident = largest(os.getpid(), "haproxy", "anew")
-    name = f"{count} Services of {len(ENDPOINTS)} endpoints"
+    name = f"{count} Services of {len(MANY)} endpoints"
     return [
         Row(name=f"{name}, had anew", value=cold, unit="s", goal="<= 15"),
         Row(name=f"{name}, commands", value=commands, unit=""),

@@ -27,33 +27,19 @@ from haproxy_lb import master
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, Endpoint, Frontend
 from haproxy_lb.runtime import Lost
 from tests.bench.effort import Effort, program
+from tests.bench.endpoints import MEGABYTE, PORT, answers, kept, served
 from tests.bench.memory import processor
 from tests.bench.rows import Row, latency_rows
 from tests.lb.world import SOON, VIP, Balancer, Network, network, running, service
 
 WRITTEN: Final = "192.0.2.11"  # the address that the other HAProxy has
 ENDPOINTS: Final = ("10.82.0.10", "10.82.0.11", "10.82.0.12")
-PORT: Final = 8080
 GOAL: Final = ">= 0.95"
 _CONNECTIONS: Final = 40
 _STREAMS: Final = 8
-_MEGABYTE: Final = 2**20
 _RUN: Final = 60.0  # seconds for one run of the load generator, at most
 _UNITS: Final = {"B": 1.0, "KB": 2.0**10, "MB": 2.0**20, "GB": 2.0**30}
 
-_NGINX: Final = """
-worker_processes 1;
-daemon off;
-pid nginx.pid;
-error_log stderr error;
-events {{ worker_connections 16384; }}
-http {{
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
-    server {{ {listen} root {root}; }}
-}}
-"""
 _HAPROXY: Final = """
 global
     nbthread 1
@@ -94,7 +80,7 @@ async def bench(effort: Effort) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="seaway-bench-lb-") as made:
         directory = Path(made)
         async with network() as net, _haproxies(net, directory) as (ours, written):
-            async with _served(net, nginx, directory / "nginx"):
+            async with served(net, nginx, directory / "nginx", ENDPOINTS):
                 await ours.have(service([Endpoint(address, PORT) for address in ENDPOINTS], fronts=[(VIP, 80)]))
                 ways = [
                     Way("Seaway", VIP, haproxy=ours.haproxy),
@@ -139,42 +125,14 @@ async def _haproxies(net: Network, directory: Path) -> AsyncIterator[tuple[Balan
     command = [*net.router.enter, haproxy, "-W", "-S", f"{there}/master.sock", "-f", f"{there}/haproxy.cfg"]
     written = Written(there, Child("haproxy by hand", command))
     written.write(ENDPOINTS)
-    async with running(net, directory / "ours", threads=1) as ours, _kept(written.child):
+    async with running(net, directory / "ours", threads=1) as ours, kept(written.child):
         await wait_until((there / "master.sock").exists, within=SOON)
         yield ours, written
 
 
-@asynccontextmanager
-async def _kept(child: Child) -> AsyncIterator[None]:
-    task = asyncio.create_task(child.run())
-    try:
-        yield
-    finally:
-        await child.stop(SOON)
-        await task
-
-
-@asynccontextmanager
-async def _served(net: Network, nginx: str, directory: Path) -> AsyncIterator[None]:
-    _lay_out(directory)
-    command = [*net.backs.enter, nginx, "-p", str(directory), "-c", "nginx.conf", "-e", "stderr"]
-    async with _kept(Child("nginx", command)):
-        yield
-
-
-def _lay_out(directory: Path) -> None:
-    """What nginx reads, as a user of its own."""
-    (directory / "small").write_text("ok\n")
-    (directory / "large").write_bytes(bytes(_MEGABYTE))
-    directory.chmod(0o755)
-    directory.parent.chmod(0o755)
-    listen = " ".join(f"listen {address}:{PORT};" for address in ENDPOINTS)
-    (directory / "nginx.conf").write_text(_NGINX.format(listen=listen, root=directory))
-
-
 async def _carried(net: Network, wrk: str, ways: Sequence[Way], effort: Effort) -> list[Row]:
     for way in ways:
-        await wait_until(partial(_answers, net, way), within=SOON)
+        await wait_until(partial(answers, net, way.address, way.port), within=SOON)
     often = ["-t1", "-d1" if effort.seconds == 1 else "-d2"]
     for turn in range(effort.runs * 3 if effort.runs > 1 else 1):
         for way in ways if turn % 2 else reversed(ways):
@@ -202,7 +160,7 @@ def _rows(ways: Sequence[Way]) -> list[Row]:
             ("balanced connections", "1/s", ways[0].connections, peer.connections),
             ("balanced bulk", "MiB/s", ways[0].bytes, peer.bytes),
         ):
-            by = _MEGABYTE if unit == "MiB/s" else 1
+            by = MEGABYTE if unit == "MiB/s" else 1
             values = [statistics.median(figures) / by for figures in (mine, theirs)]
             rows.append(
                 Row(name=name, value=values[0], unit=unit, peer=peer.name, peer_value=values[1], goal=goal, of_ratio=bool(goal))
@@ -210,17 +168,6 @@ def _rows(ways: Sequence[Way]) -> list[Row]:
     effort = [1e6 * statistics.median(way.effort) for way in ways[:2]]
     name = "balanced connection, HAProxy's processor time"
     return [*rows, Row(name=name, value=effort[0], unit="us", peer=ways[1].name, peer_value=effort[1])]
-
-
-async def _answers(net: Network, way: Way) -> bool:
-    with suppress(OSError, TimeoutError):
-        made = await net.clients.socket(2)
-        async with asyncio.timeout(1):
-            await asyncio.get_running_loop().sock_connect(made, (way.address, way.port))
-            reader, writer = await asyncio.open_connection(sock=made)
-            writer.write(b"GET /small HTTP/1.0\r\n\r\n")
-            return (await reader.read()).startswith(b"HTTP/1.1 200")
-    return False
 
 
 async def _load(net: Network, way: Way, command: Sequence[str], figure: str) -> float:

@@ -37,7 +37,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], None]
 
 @pytest.fixture
 async def world(tmp_path: Path, installation: Installation) -> AsyncIterator[EdgeWorld]:
-    ports = {"tcp_services_configmap": "edge/tcp", "udp_services_configmap": "edge/udp"}
+    ports: dict[str, Any] = {"tcp_services_configmap": "edge/tcp", "udp_services_configmap": "edge/udp"}
     async with edge(tmp_path, installation, ssl_passthrough=True, **ports) as world:
         yield world
 

@@ -216,3 +216,18 @@ async def refused(watched: Watched, forged: Stored, complaint: str) -> None:
     await watched.watch(400, endpoint_slice("nobody", "127.0.0.1", port=9), SHOP)
     await watched.over()
     assert await watched.serves()
+
+
+async def test_a_certificate_that_cannot_be_used_raises_an_alert_until_it_can(watched: Watched) -> None:
+    secured = {**SHOP, "spec": SHOP["spec"] | {"tls": [{"hosts": [HOST], "secretName": "cert"}]}}
+    subject = alert_subject("local", "critical", "edge", "CertificateUnusable-default-shop")
+
+    async def alerted(status: str) -> bool:
+        last = await watched.bus.get_last(ALERTS.name, subject)
+        alert = Alert.model_validate(decode(last.headers, last.body).data) if last is not None else None
+        return alert is not None and alert.status == status and "default/cert does not exist" in alert.summary
+
+    await watched.watch(200, secured)
+    await wait_until(lambda: alerted("firing"), within=SOON)
+    await watched.watch(300, SHOP)
+    await wait_until(lambda: alerted("resolved"), within=SOON)

@@ -39,9 +39,12 @@ from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import News, Wanted
 from tests.edge.grounds import ground_of
 from tests.messages import message
+from tests.packaging import ROOT
 
 Raw = dict[str, Any]
 SOON = 20.0
+GRACE = "1"
+RUN_NGINX = ROOT / "services/nginx-config-renderer/run-nginx.sh"
 NGINX = THIS_MACHINE.program("nginx")
 
 
@@ -131,12 +134,20 @@ def open_directory() -> Iterator[Path]:
         yield Path(directory)
 
 
-def nginx_of(state: Path, installation: Installation = THIS_MACHINE) -> Child:
-    """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies."""
-    command = ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+def nginx_of(state: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False) -> Child:
+    """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies; `contained` as in its container."""
+    command = (
+        ["sh", str(RUN_NGINX)]
+        if contained
+        else ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
+    )
     if os.geteuid() == 0:
         command = ["setpriv", "--reuid=www-data", "--regid=www-data", "--clear-groups", "--no-new-privs", *command]
-    environment = os.environ | {"PATH": f"{os.environ.get('PATH', '')}:/usr/sbin"}
+    environment = os.environ | {
+        "SEAWAY_STATE": str(state),
+        "SEAWAY_GRACE": GRACE,
+        "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin",
+    }
     command = installation.command(*command)
     return Child(
         "nginx", command, environment=environment, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2)
@@ -153,7 +164,14 @@ class EdgeWorld:
     """nginx, its renderer's parts, and the objects that were given to them."""
 
     def __init__(
-        self, settings: Settings, admin: Admin, stack: AsyncExitStack, configuration: Configuration, installation: Installation
+        self,
+        settings: Settings,
+        admin: Admin,
+        stack: AsyncExitStack,
+        configuration: Configuration,
+        installation: Installation,
+        *,
+        contained: bool = False,
     ) -> None:
         self.settings = settings
         self.installation = installation
@@ -161,7 +179,7 @@ class EdgeWorld:
         self.configurator = Configurator(configuration, settings.options, settings.state / "options.json")
         self.refused: tuple[Problem, ...] = ()
         self.admin = admin
-        self.nginx = nginx_of(settings.state, installation)
+        self.nginx = nginx_of(settings.state, installation, contained=contained)
         self.wanted = Wanted(
             "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
         )
@@ -265,13 +283,15 @@ class EdgeWorld:
 
 
 @asynccontextmanager
-async def edge(directory: Path, installation: Installation = THIS_MACHINE, **changes: Any) -> AsyncIterator[EdgeWorld]:
-    """An nginx that serves nothing yet but the class `nginx`."""
+async def edge(
+    directory: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False, **changes: Any
+) -> AsyncIterator[EdgeWorld]:
+    """An nginx that serves nothing yet but the class `nginx`; `contained` is kept running as in its container."""
     chosen = settings(directory, **changes)
     prepare(directory)
     configuration = await Configuration.of(chosen.edge(), installation.program("nginx"), await ground_of(installation))
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
-        world = EdgeWorld(chosen, admin, stack, configuration, installation)
+        world = EdgeWorld(chosen, admin, stack, configuration, installation, contained=contained)
         await world.configurator.begin()
         world.keeping = group.create_task(configuration.keep(admin))
         tasks = [

@@ -27,6 +27,9 @@ pytestmark = [
 ]
 
 
+GRACE = "0.5"
+
+
 class Runner:
     """A running run-nginx and the nginx that it runs."""
 
@@ -65,7 +68,9 @@ async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
     """run-nginx on a directory that holds no configuration yet."""
     settings = Settings(_cli_parse_args=[], state=tmp_path / "edge", http_port=free_port(), https_port=0, workers=1, ipv6=False)
     # By the shell of this machine: the one in the image differs in its capability alone.
-    process = await asyncio.create_subprocess_exec("sh", str(SCRIPT), env={**os.environ, "SEAWAY_STATE": str(settings.state)})
+    process = await asyncio.create_subprocess_exec(
+        "sh", str(SCRIPT), env={**os.environ, "SEAWAY_STATE": str(settings.state), "SEAWAY_GRACE": GRACE}
+    )
     found = Runner(settings, process)
     yield found
     if process.returncode is None:
@@ -128,3 +133,16 @@ async def test_nginx_finishes_what_it_has_begun(runner: Runner) -> None:
     assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
     writer.close()
     assert await runner.ended() == 0
+
+
+async def test_clients_that_still_come_are_answered_for_a_while_after_the_probes_fail(runner: Runner) -> None:
+    await configured(runner)
+    runner.process.terminate()
+    await wait_until(lambda: not runner.settings.admin_socket.exists(), every=0.001)
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.settings.http_port)
+    writer.write(b"GET / HTTP/1.0\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
+    writer.close()
+    assert await runner.ended() == 0
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", runner.settings.http_port)

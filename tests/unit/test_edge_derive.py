@@ -14,7 +14,7 @@ from nginx_config_renderer.derive.hosts import routes
 from nginx_config_renderer.derive.indexes import BY_BACKEND, BY_HOST, BY_NAME, INDEXES
 from nginx_config_renderer.derive.paths import normalise
 from nginx_config_renderer.derive.policies import policies
-from nginx_config_renderer.model import Backend, BackendKey, Canary, Emergency, Endpoint, HostRoutes, IngressKey, Route
+from nginx_config_renderer.model import Backend, BackendKey, Canary, ClientAuth, Emergency, Endpoint, HostRoutes, IngressKey, Route
 from nginx_config_renderer.policy import Affinity, BackendTLS, Policy, Special
 from nginx_config_renderer.wanted import NO_CONFIGMAP
 
@@ -368,6 +368,7 @@ def test_what_is_said_to_hold_unless_given_does(annotation: Annotation) -> None:
     defaults = {
         "policy": Policy(),
         "tls": BackendTLS(),
+        "client": ClientAuth(None),
         "affinity": Affinity(),
         "canary": Canary(WEB),
         "emergency": Emergency("standby"),

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.pools import Address, Pool, Pools, Range
+from common.contracts.ip import Address
+from common.pools import Pool, Pools, Range
 from haproxy_lb.allocation import Allocation, Granted, Reservation, allocate
 from haproxy_lb.claims import Claim, Port, ServiceName, Shown
 

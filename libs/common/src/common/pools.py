@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from common.contracts.ip import Address, read_address, read_network
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 
@@ -29,8 +30,6 @@ KEY: Final = "pools.yaml"
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"([0-9]{1,7})([smhd]?)", re.ASCII)
 _SHOWN: Final = 80  # characters of a bad value
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -196,14 +195,14 @@ def _range(text: str) -> Range:
     first, dash, last = text.partition("-")
     try:
         if dash:
-            ends = ipaddress.ip_address(first.strip()), ipaddress.ip_address(last.strip())
+            ends = read_address(first.strip()), read_address(last.strip())
         elif "/" in text:
-            network = ipaddress.ip_network(text, strict=False)
-            if str(network.network_address) != str(ipaddress.ip_address(text.partition("/")[0])):
+            network = read_network(text)
+            if str(network.network_address) != str(read_address(text.partition("/")[0])):
                 raise _Mend(f"this is an address within a network; write {network}")
             ends = network[0], network[-1]
         else:
-            ends = ipaddress.ip_address(text), ipaddress.ip_address(text)
+            ends = read_address(text), read_address(text)
     except _Mend:
         raise
     except ValueError:

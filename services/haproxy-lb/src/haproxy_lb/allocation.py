@@ -23,8 +23,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from common.contracts.ip import Address
 from common.contracts.problems import Problem
-from common.pools import Address, Pool, Pools, Range, address_of
+from common.pools import Pool, Pools, Range, address_of
 from haproxy_lb.claims import Claim, Port, ServiceName
 
 _Order: TypeAlias = tuple[bool, bool, int, int, int]

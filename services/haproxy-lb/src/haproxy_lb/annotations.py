@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from common.contracts.ip import Address
 from common.contracts.objects import Service
 from common.contracts.problems import Problem
-from common.pools import Address
 from haproxy_lb import values
 from haproxy_lb.model import DEFAULT_CHECK, DEFAULT_TIMEOUTS, DEFAULT_TREATMENT, Treatment
 
@@ -98,10 +98,20 @@ TABLE: Final = (
         "Networks whose connections begin with the PROXY protocol, such as those of another load balancer in front.",
     ),
     Annotation(
-        "max-connections", "treatment", "max_connections", values.whole(0, 10_000_000), "0", "Connections at once; 0 is any number."
+        "max-connections",
+        "treatment",
+        "max_connections",
+        values.whole(0, 10_000_000),
+        "0",
+        "Connections at once to a port; 0 is any number.",
     ),
     Annotation(
-        "connection-rate", "treatment", "rate", values.whole(0, 10_000_000), "0", "New connections a second; 0 is any number."
+        "connection-rate",
+        "treatment",
+        "rate",
+        values.whole(0, 10_000_000),
+        "0",
+        "New connections a second to a port; 0 is any number.",
     ),
     Annotation("health-check", "check", "enabled", values.boolean, "true", "Whether endpoints are asked if they are well."),
     Annotation(

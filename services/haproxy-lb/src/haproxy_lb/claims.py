@@ -7,9 +7,9 @@ status shows it.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from common.contracts.ip import Address
 from common.contracts.objects import Service
 from common.contracts.refs import ObjectRef
-from common.pools import Address
 
 
 @dataclass(frozen=True, slots=True, order=True)

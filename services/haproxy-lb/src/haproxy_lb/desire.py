@@ -3,7 +3,8 @@
 A connection finds its Service by where it arrived. Its entry in the table of fronts says all that HAProxy must know of the Service before
 it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so that
 stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
-`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too.
+`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too
+(`6`).
 
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
 (it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
@@ -19,9 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
+from common.contracts.ip import read_address, read_network
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.rules import FRONTS, PATHS, PROXIES, SOURCES, TABLES, Table
 from haproxy_lb.slots import Slot, path_of
@@ -139,7 +141,7 @@ class Desires:
 def address(text: str) -> str:
     """The address as HAProxy writes it; nothing if it is none."""
     try:
-        return str(ip_address(text))
+        return str(read_address(text))
     except ValueError:
         return ""
 
@@ -151,6 +153,7 @@ def service_of(key: BackendKey) -> str:
 
 def _value(front: Frontend, slot: Slot, treatment: Treatment) -> str:
     marks = [
+        "6" if ":" in front.key.address else "",
         "P" if treatment.accept_proxy else "",
         "S" if front.sources else "",
         "R" if treatment.rate > 0 else "",
@@ -202,7 +205,7 @@ def _prefixes(whose: str, networks: Iterable[str]) -> Iterator[tuple[str, str]]:
     """The entries by which a source of these networks is found. A text that is no network lets nobody in."""
     for text in networks:
         try:
-            network = ip_network(text, strict=False)
+            network = read_network(text)
         except ValueError:
             continue
         for digits in hexadecimal(network):

@@ -6,18 +6,22 @@ stay as they are.
 
 An IPv4 connection is sent to HAProxy's port on this machine; an IPv6 one to an address inside a network that a route of ours makes local,
 so that HAProxy sees by the address where it was meant to go.
+
+The maps are declared by `typeof`: a map that nft 1.1 made by `type` ends nft 1.0 (Debian 12), whatever that was asked for, and so would an
+operator's on a node whose pods are newer than itself.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Network, ip_address
+from ipaddress import IPv6Network
 from typing import Any, Final
 
+from common.contracts.ip import read_address
 from common.process import Outcome, validate
 from haproxy_lb.model import FrontKey
 
 _TABLE: Final = "seaway_lb"
-_DEADLINE: Final = 10.0
+_DEADLINE: Final = 30.0  # seconds for a thousand fronts on a machine that is starved
 _PROTOCOL: Final = "83"  # of our routes, so that they can be told from others (ip-route(8))
 _ELSEWHERE: Final = "elsewhere"
 _CHAINS: Final = {"arriving": "prerouting", "leaving": "output"}
@@ -29,8 +33,8 @@ _FRAME: Final = (
     _GONE
     + """\
 table inet {table} {{
-  map fronts4 {{ type ipv4_addr . inet_service : inet_service; }}
-  map fronts6 {{ type ipv6_addr . inet_service : ipv6_addr . inet_service; }}
+  map fronts4 {{ typeof ip daddr . tcp dport : tcp dport; }}
+  map fronts6 {{ typeof ip6 daddr . tcp dport : ip6 daddr . tcp dport; }}
 {chains}
 }}
 """
@@ -94,9 +98,9 @@ class Kernel:
         lines = []
         for key, inside in sorted(fronts):
             # Once more, since this becomes text that nft reads.
-            address, port, leads = ip_address(key.address), int(key.port), ""
+            address, port, leads = read_address(key.address), int(key.port), ""
             if verb == "add":
-                leads = f" : {ip_address(inside)} . {self._port}" if inside else f" : {self._port}"
+                leads = f" : {read_address(inside)} . {self._port}" if inside else f" : {self._port}"
             lines.append(f"{verb} element inet {_TABLE} fronts{address.version} {{ {address} . {port}{leads} }}\n")
         return "".join(lines)
 

@@ -4,16 +4,16 @@ It joins the pure parts: messages → replica → tables, and says what became d
 wrong. Pools that were good stay in force when the ConfigMap becomes bad or goes; after a start they are those that the leader recorded.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
+from common.contracts.ip import Address, read_address
 from common.contracts.objects import ConfigMap, EndpointSlice, Namespace, Node, Service
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
-from common.pools import KEY, Address, Pools, read_pools
+from common.pools import KEY, Pools, read_pools
 from common.replica import Comparison, Replica, StoredMessage
 from common.store import Change, Store, Table
 from haproxy_lb.claims import Claim, ServiceName
@@ -200,6 +200,6 @@ def _decides(change: Change) -> bool:
 def _addresses(node: Node) -> Iterator[Address]:
     for one in node.status.addresses:
         try:
-            yield ipaddress.ip_address(one.address)
+            yield read_address(one.address)
         except ValueError:
             continue  # a name

@@ -7,10 +7,10 @@ A line that cannot be read is told and left out: the status of its Service says 
 """
 
 import datetime as dt
-import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+from common.contracts.ip import read_address
 from haproxy_lb.allocation import Reservation
 from haproxy_lb.claims import ServiceName
 
@@ -47,7 +47,7 @@ def _read(line: str) -> Reservation:
     if not (namespace and slash and name):
         raise ValueError("no Service")
     since = 0 if released == _IN_USE else int(dt.datetime.fromisoformat(released).timestamp())
-    return Reservation(ipaddress.ip_address(address), ServiceName(namespace, name), "" if sharing == _NO_KEY else sharing, since)
+    return Reservation(read_address(address), ServiceName(namespace, name), "" if sharing == _NO_KEY else sharing, since)
 
 
 def _time(released: int) -> str:

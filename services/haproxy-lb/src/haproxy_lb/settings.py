@@ -1,6 +1,5 @@
 """The balancer's knobs."""
 
-import ipaddress
 import os
 import re
 import socket
@@ -10,6 +9,7 @@ from typing import Final
 
 from pydantic import Field, field_validator
 
+from common.contracts.ip import read_address
 from common.contracts.objects import ConfigMap, Node
 from common.contracts.refs import ObjectRef
 from common.kube.election import LEASES, Terms, lasting
@@ -155,7 +155,7 @@ def _peer(text: str) -> Peer:
     name, _, where = text.partition("=")
     address, _, port = where.rpartition(":")
     try:
-        made = Peer(name, str(ipaddress.ip_address(address.strip("[]"))), int(port))
+        made = Peer(name, str(read_address(address.strip("[]"))), int(port))
     except ValueError:
         made = Peer("", "", 0)
     if not _NODE.fullmatch(made.name) or not 0 < made.port < 65536:

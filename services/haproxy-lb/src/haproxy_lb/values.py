@@ -1,11 +1,10 @@
 """How the values of annotations are read: text → typed value, or ValueError with what to write instead."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
-from common.pools import Address
+from common.contracts.ip import Address, read_address, read_network
 
 T = TypeVar("T")
 
@@ -83,7 +82,7 @@ def name(value: str) -> str:
 def addresses(value: str) -> tuple[Address, ...]:
     """Addresses with commas between them, one a family at most."""
     try:
-        found = tuple(ipaddress.ip_address(text.strip()) for text in value.split(","))
+        found = tuple(read_address(text.strip()) for text in value.split(","))
     except ValueError:
         raise ValueError("write an address, or one of each family with a comma between them") from None
     if len({address.version for address in found}) != len(found):
@@ -102,7 +101,7 @@ def networks(value: str) -> tuple[str, ...]:
 def canonical(texts: list[str]) -> tuple[str, ...]:
     """Networks in their canonical form, sorted, each once. Bits of a host are dropped, as kube-proxy does."""
     try:
-        found = {ipaddress.ip_network(text.strip(), strict=False) for text in texts}
+        found = {read_network(text.strip()) for text in texts}
     except ValueError:
         raise ValueError("write networks such as 192.0.2.0/24 or 2001:db8::/32, with commas between them") from None
     return tuple(str(network) for network in sorted(found, key=lambda one: (one.version, int(one[0]), one.prefixlen)))

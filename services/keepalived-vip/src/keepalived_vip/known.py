@@ -10,11 +10,11 @@ must be in a pool, or one that the operator named, or have been so when this nod
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import Final, Protocol
 
 from common.codec import CodecError, decode
 from common.contracts.addresses import WHAT, AddressesWanted, WishError, read_wanted
+from common.contracts.ip import read_address
 from common.contracts.objects import ConfigMap, Node
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
@@ -272,7 +272,7 @@ class Known:
         own = self._own
         for one in wish.addresses:
             try:
-                address = ip_address(one.ip)
+                address = read_address(one.ip)
             except ValueError:
                 yield None, f"{one.ip[:80]!r} is no address"
                 continue

@@ -5,9 +5,9 @@ hold what others hold too. What changes is its standing, by which homes and prio
 """
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 from typing import Final
 
+from common.contracts.ip import read_address
 from common.contracts.objects import Node
 from common.contracts.problems import Problem
 from keepalived_vip.model import Member, Standing
@@ -68,7 +68,7 @@ def _addresses(node: Node) -> dict[int, str]:
         if entry.type != _INTERNAL:
             continue
         try:
-            address = ip_address(entry.address)
+            address = read_address(entry.address)
         except ValueError:
             continue
         found.setdefault(address.version, str(address))

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
+from common.contracts.ip import read_address
 from common.contracts.vips import Home, PlannedAddress, PlannedNode, VipError, VipPlan
 from keepalived_vip.model import Address, Member, Plan, Standing, order
 from keepalived_vip.statics import unfit
@@ -44,8 +44,8 @@ def loaded(message: VipPlan) -> Agreed:
     """From a message. Raises VipError for what no node could render."""
     try:
         members = tuple(sorted(_member(node) for node in message.nodes))
-        groups = {ip_address(one.ip): one.group for one in message.addresses}
-        former = {ip_address(one.ip): one.group for one in message.former}
+        groups = {read_address(one.ip): one.group for one in message.addresses}
+        former = {read_address(one.ip): one.group for one in message.former}
     except ValueError as error:
         raise VipError(f"plan {message.revision} of {message.instance}: {error}") from error
     own = {address for member in members for address in (member.v4, member.v6) if address}
@@ -60,13 +60,13 @@ def loaded(message: VipPlan) -> Agreed:
         bad = "a home is none of its nodes"
     if bad is not None:
         raise VipError(f"plan {message.revision} of {message.instance}: {bad}")
-    owners = {ip_address(one.ip): one.owner for one in message.addresses}
+    owners = {read_address(one.ip): one.owner for one in message.addresses}
     plan = Plan(dict(sorted(groups.items(), key=lambda item: order(item[0]))), dict(sorted(homes.items())), members, former)
     return Agreed(plan, message.revision, owners, message.created, message.through)
 
 
 def _member(node: PlannedNode) -> Member:
     for text, version in ((node.v4, 4), (node.v6, 6)):
-        if text and (ip_address(text).version != version or str(ip_address(text)) != text):
+        if text and (read_address(text).version != version or str(read_address(text)) != text):
             raise ValueError(f"{text!r} is no IPv{version} address of node {node.name}")
     return Member(node.name, node.v4, node.v6, Standing(node.standing))

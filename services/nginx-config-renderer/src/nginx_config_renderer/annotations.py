@@ -5,6 +5,7 @@ if it were not there. Of those that say what a backend must prove, a bad one kee
 does nothing, which is told; one that is to keep clients out keeps everybody out.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal
@@ -12,7 +13,7 @@ from typing import Any, Final, Literal
 from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from nginx_config_renderer import values
-from nginx_config_renderer.model import Canary, Emergency
+from nginx_config_renderer.model import Canary, ClientAuth, Emergency, PairKey
 from nginx_config_renderer.policy import Affinity, BackendTLS, Policy
 
 PREFIX: Final = "nginx.ingress.kubernetes.io/"
@@ -27,7 +28,7 @@ class Annotation:
     """
 
     name: str
-    of: Literal["policy", "affinity", "tls", "canary", "stream", "emergency"]
+    of: Literal["policy", "affinity", "tls", "client", "canary", "stream", "emergency"]
     field: str
     read: Callable[[str], Any]
     default: str
@@ -45,6 +46,10 @@ def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, t
 
 def _tls(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
     return Annotation(name, "tls", field, read, default, text)
+
+
+def _client(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
+    return Annotation(name, "client", field, read, default, text)
 
 
 def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
@@ -132,6 +137,29 @@ TABLE: Final = (
         "The name that its certificate must be for; unless given, `SERVICE.NAMESPACE.svc`.",
     ),
     _tls("proxy-ssl-server-name", "server_name", values.switch, "on", "Whether that name is said in the handshake (SNI)."),
+    _client(
+        "auth-tls-secret",
+        ON,
+        values.secret,
+        "",
+        "A Secret of the same namespace with the authorities (`ca.crt`) that must vouch for the certificates of clients. It holds for all "
+        "paths of the host; of several Ingresses the oldest one's.",
+    ),
+    _client(
+        "auth-tls-verify-client",
+        "verify",
+        values.one_of({"on": "on", "off": "off", "optional": "optional", "optional_no_ca": "optional_no_ca"}),
+        "on",
+        "Whether clients must show one: on, off, optional (who shows none gets in), or optional_no_ca (whoever vouches for it).",
+    ),
+    _client("auth-tls-verify-depth", "depth", values.whole(1, 100), "1", "How many certificates may stand between."),
+    _client(
+        "auth-tls-pass-certificate-to-upstream",
+        "passed",
+        values.boolean,
+        "false",
+        "Whether the backend gets the certificate in the header `ssl-client-cert`.",
+    ),
     _affinity("affinity", ON, values.one_of({"cookie": True}), "", "Keeps a client at one endpoint, by a cookie."),
     _affinity(
         "affinity-mode",
@@ -213,6 +241,7 @@ TABLE: Final = (
     _emergency("emergency-window", "window", values.whole(5, 3600), "30", "Over how many seconds they are counted."),
     _emergency("emergency-hold", "hold", values.whole(1, 86400), "60", "For how many seconds all must be well before it is over."),
 )
+_SECURING: Final = frozenset(f"{PREFIX}{one.name}" for one in TABLE if one.of == "tls")
 _BY_NAME: Final[Mapping[str, Annotation]] = {f"{annotation.prefix}{annotation.name}": annotation for annotation in TABLE}
 
 
@@ -228,7 +257,15 @@ class Wishes:
 
 def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     """What `ingress` asks for, where nobody asks for more than `usual`."""
-    given: dict[str, dict[str, Any]] = {"policy": {}, "affinity": {}, "tls": {}, "canary": {}, "stream": {}, "emergency": {}}
+    given: dict[str, dict[str, Any]] = {
+        "policy": {},
+        "affinity": {},
+        "tls": {},
+        "client": {},
+        "canary": {},
+        "stream": {},
+        "emergency": {},
+    }
     problems: list[Problem] = []
     for name, value in sorted(ingress.metadata.annotations.items()):
         known = _BY_NAME.get(name)
@@ -296,9 +333,28 @@ def backend_secret(ingress: Ingress) -> str | None:
     return name if namespace in {"", ingress.metadata.namespace} else None
 
 
+def client_auth(ingress: Ingress) -> ClientAuth | None:
+    """Which certificates clients must show to `ingress`; None if they need none. What is not written as it must be is as if it were not
+    there, which is the strictest; without a Secret that can be, nobody gets in.
+    """
+    annotations = ingress.metadata.annotations
+    if f"{PREFIX}auth-tls-secret" not in annotations:
+        return None
+    given: dict[str, Any] = {}
+    for one in TABLE:
+        if one.of == "client" and f"{PREFIX}{one.name}" in annotations:
+            with contextlib.suppress(ValueError):
+                given[one.field] = one.read(annotations[f"{PREFIX}{one.name}"].strip())
+    if given.get("verify") == "off":
+        return None
+    namespace, name = given.pop(ON, ("", ""))
+    ours = name and namespace in {"", ingress.metadata.namespace}
+    return ClientAuth(PairKey(ingress.metadata.namespace, name) if ours else None, **given)
+
+
 def is_secured(ingress: Ingress) -> bool:
     """Whether `ingress` says how its backends are met."""
-    return any(f"{PREFIX}{one.name}" in ingress.metadata.annotations for one in TABLE if one.of == "tls")
+    return not _SECURING.isdisjoint(ingress.metadata.annotations)
 
 
 def is_canary(ingress: Ingress) -> bool:

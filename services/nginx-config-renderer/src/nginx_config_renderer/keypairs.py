@@ -24,6 +24,7 @@ from common.contracts.refs import Resource
 CERTIFICATE: Final = "tls.crt"
 KEY: Final = "tls.key"
 AUTHORITIES: Final = "ca.crt"
+REVOKED: Final = "ca.crl"
 _LONGEST: Final = 256 * 1024  # bytes of a chain; the longest that anybody needs has some ten kilobytes
 _ENCODING: Final = serialization.Encoding.PEM
 

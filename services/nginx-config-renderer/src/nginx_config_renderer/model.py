@@ -29,6 +29,27 @@ class PairKey:
         return f"{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class ClientAuth:
+    """The certificates that clients must show. `secret` names the Secret with the authorities that may vouch for them; None is one that
+    cannot be, and nobody gets in. `depth` is how many certificates may stand between; `passed` whether backends see the certificate.
+    """
+
+    secret: PairKey | None
+    verify: str = "on"  # as nginx has it: on, optional, optional_no_ca
+    depth: int = 1
+    passed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HostCertificates:
+    """The key pairs that a host may show, and what its clients must: `authorities` is the PEM of those that vouch for them."""
+
+    pairs: tuple[PairKey, ...] = ()
+    clients: ClientAuth | None = None
+    authorities: str = ""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class IngressKey:
     """An Ingress, as metrics and policies name it."""
@@ -88,12 +109,14 @@ class HostRoutes:
     """The routes of one host, paths in decoded and normalised form.
 
     `exact` holds whole paths. `prefixes` hold paths by their elements, without a final slash: "" is everything, "/a" is `/a` and all
-    below. The longest one that fits is taken. A host with `tls` is served by HTTPS: whoever asks by HTTP is sent there.
+    below. The longest one that fits is taken. A host with `tls` is served by HTTPS: whoever asks by HTTP is sent there. Where it is
+    `guarded`, clients must show a certificate.
     """
 
     exact: tuple[tuple[str, Route], ...] = ()
     prefixes: tuple[tuple[str, Route], ...] = ()
     tls: bool = False
+    guarded: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,12 +5,12 @@ no text of the ConfigMap gets there as it is. All or nothing: a ConfigMap with o
 told, and what was in force stays so. Otherwise a slip of one letter would put everything else back to its default.
 """
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from common.contracts.ip import read_network
 from common.contracts.objects import ConfigMap
 from common.contracts.problems import Problem
 from nginx_config_renderer import access_log, values
@@ -153,7 +153,7 @@ def _protocols(value: str) -> tuple[str, ...]:
 
 def _networks(value: str) -> tuple[str, ...]:
     try:
-        found = [ipaddress.ip_network(word.strip(), strict=False) for word in value.split(",") if word.strip()]
+        found = [read_network(word.strip()) for word in value.split(",") if word.strip()]
     except ValueError as error:
         raise ValueError(f"write networks such as 10.0.0.0/8, separated by commas; {error}") from error
     return tuple(map(str, found))

@@ -2,23 +2,24 @@
 
 An entry is JSON of a fixed shape; what users wrote stands in it as quoted text and nowhere else.
 
-    host         {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true}   t: has certificates
+    host         {"e": {"/path": route, …}, "p": {"/prefix": route, "": route, …}, "t": true, "a": true}
+                 t: has certificates, a: its clients must show one
     route        ["shop/web:80", "shop/shop"]              backend and Ingress, or
                  ["shop/web:80", "shop/shop", {"p": true, "c": [canary, …]}]   p: has a policy
     canary       {"b": "shop/next:80", "h": "X-Canary", "v": "yes", "re": "^b", "c": "try", "w": 10, "of": 100}
     backend      [["10.0.0.1", 8080], ["[fd00::1]", 8080], …]
     policy       {"at": "@https-…", "read": 10, …}          what is not as usual
-    certificate  ["shop/tls-ecdsa", "shop/tls-rsa"]         the key pairs of a host
+    certificate  ["shop/tls-ecdsa", "shop/tls-rsa"]         the key pairs of a host; where its clients must show a certificate,
+                 {"p": ["shop/tls"], "v": "on", "d": 1, "ca": "-----BEGIN CERTIFICATE…", "s": true}   s: backends see it
     pair         {"c": "-----BEGIN CERTIFICATE…", "k": "-----BEGIN PRIVATE KEY…"}
 """
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.locations import location, secure_location
-from nginx_config_renderer.model import Backend, BackendKey, Canary, HostRoutes, PairKey, Route
+from nginx_config_renderer.model import Backend, BackendKey, Canary, HostCertificates, HostRoutes, Route
 from nginx_config_renderer.policy import USUAL, Affinity, Policy, Secured, Special
 
 
@@ -33,7 +34,8 @@ def host_entry(routes: HostRoutes) -> str:
         "e": {path: _route(route) for path, route in routes.exact},
         "p": {path: _route(route) for path, route in routes.prefixes},
     }
-    return _json(entry | {"t": True} if routes.tls else entry)
+    marks = {"t": routes.tls, "a": routes.guarded}
+    return _json(entry | {name: True for name, given in marks.items() if given})
 
 
 def fallback_entry(backend: BackendKey) -> str:
@@ -112,9 +114,14 @@ def backend_entry(backend: Backend) -> str:
     return _json([[f"[{one.address}]" if ":" in one.address else one.address, one.port] for one in backend.endpoints])
 
 
-def certificate_entry(pairs: Sequence[PairKey]) -> str:
-    """The entry of a host that has certificates."""
-    return _json([str(key) for key in pairs])
+def certificate_entry(found: HostCertificates) -> str:
+    """The entry of a host that has certificates, or whose clients must have one."""
+    pairs = [str(key) for key in found.pairs]
+    if found.clients is None:
+        return _json(pairs)
+    asked: dict[str, Any] = {"p": pairs, "v": found.clients.verify, "d": found.clients.depth}
+    asked |= {"ca": found.authorities} if found.authorities else {}
+    return _json(asked | ({"s": True} if found.clients.passed else {}))
 
 
 def pair_entry(pair: KeyPair) -> str:

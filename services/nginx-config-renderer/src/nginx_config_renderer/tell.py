@@ -6,8 +6,11 @@ is told together, so that ten thousand changes are not ten thousand looks at eve
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import Final
 
+from common.contracts.problems import Problem
+from common.contracts.refs import ObjectRef
 from common.runtime.reports import Reports
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
@@ -16,6 +19,7 @@ from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import Wanted
 
 LOOK: Final = 1.0  # seconds between two looks without news
+CERTIFICATES: Final = frozenset({"SecretNotFound", "BadCertificate", "CertificateNotCovering", "BadClientAuth"})
 GATHER: Final = 0.1  # seconds in which news gather
 
 
@@ -29,6 +33,7 @@ class Teller:
         self._intake = intake
         self._reports = reports
         self._revision = -1
+        self._unusable: dict[ObjectRef, str] = {}
 
     async def run(self) -> None:
         """Tells until cancelled."""
@@ -49,8 +54,19 @@ class Teller:
             return
         problems = self._wanted.problems
         metrics.REJECTED.set(len(problems))
+        self._tell_certificates(problems)
         if self._reports.problems(problems):
             self._intake.problems.clear()
+
+    def _tell_certificates(self, problems: Iterable[Problem]) -> None:
+        """An alert for each Ingress with a Secret that cannot be used: its visitors are warned by their browsers, or shut out."""
+        now: dict[ObjectRef, str] = {}
+        for problem in problems:
+            if problem.reason in CERTIFICATES:
+                now.setdefault(problem.ref, problem.message)
+        for ref in self._unusable.keys() | now.keys():
+            self._reports.alert(f"CertificateUnusable-{ref.namespace}-{ref.name}", "critical", _alert(ref, now.get(ref)))
+        self._unusable = now
 
     def _tell_applied(self) -> None:
         revision = self._applier.revision
@@ -61,3 +77,7 @@ class Teller:
             metrics.TABLE.labels(kind).set(count)
         self._reports.applied(revision, max(0, revision - self._revision) if self._revision >= 0 else 0, counts)
         self._revision = revision
+
+
+def _alert(ref: ObjectRef, message: str | None) -> str | None:
+    return f"Ingress {ref.namespace}/{ref.name}: {message}" if message is not None else None

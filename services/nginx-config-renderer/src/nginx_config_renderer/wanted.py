@@ -3,7 +3,7 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -15,7 +15,7 @@ from common.contracts.refs import ObjectRef, Resource
 from common.replica import Comparison, Replica, Sighting, StoredMessage, Taken
 from common.store import Change, Store, Table
 from nginx_config_renderer.derive.backends import endpoints
-from nginx_config_renderer.derive.certificates import Need, host_pairs, needs, pairs
+from nginx_config_renderer.derive.certificates import Need, host_certificates, needs, pairs
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.emergency import Standing, Tripped, standings
 from nginx_config_renderer.derive.external import names
@@ -145,7 +145,7 @@ class Wanted:
         self._refused: tuple[Problem, ...] = ()
         self._hosts = Table(self._store, BY_HOST, routes(ours, switches))
         self._backends = Table(self._store, BY_BACKEND, endpoints(ours))
-        self._certificates = Table(self._store, BY_TLS_HOST, host_pairs(ours))
+        self._certificates = Table(self._store, BY_TLS_HOST, host_certificates(ours))
         self._pairs = Table(self._store, BY_SECRET, pairs(ours))
         self._needs = Table(self._store, BY_SECRET, needs(ours))
         self._secured = Table(self._store, BY_SECURED, bounds(ours))
@@ -198,9 +198,13 @@ class Wanted:
         return self._standings.values
 
     @property
-    def ingresses(self) -> tuple[Ingress, ...]:
-        """The Ingresses that are ours, sorted by name."""
-        return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
+    def all_ingresses(self) -> tuple[Ingress, ...]:
+        """Everybody's Ingresses, sorted by name."""
+        return self._store.all(Ingress)
+
+    def ours(self, ingresses: Iterable[Ingress]) -> Iterator[Ingress]:
+        """Those of them that are ours, one by one, since for ten thousand it takes a moment."""
+        return (ingress for ingress in ingresses if belongs(self._store, self._ours, ingress) is True)
 
     @property
     def hosts(self) -> Mapping[str, HostRoutes]:

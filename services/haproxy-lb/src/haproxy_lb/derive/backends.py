@@ -9,10 +9,10 @@ The endpoints of a Service with two families are in slices of both, the same pod
 Service's first family, since it is we who connect to them.
 """
 
-import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from common.contracts.ip import read_address
 from common.contracts.objects import EndpointSlice, Service
 from common.contracts.objects.networking import Endpoint as Listed
 from common.contracts.objects.networking import EndpointConditions, ServicePort
@@ -97,7 +97,7 @@ def _local(endpoints: tuple[Endpoint, ...], node: str, *, fallback: bool) -> Ite
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        read_address(text)
     except ValueError:
         return False
     return True

@@ -4,13 +4,12 @@ HAProxy carries TCP alone. A Service whose other ports are left to kube-proxy (`
 can show one `ipMode` only, and kube-proxy takes all ports of a Service at an address with `ipMode: VIP` (KEP-1860).
 """
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from common.contracts.ip import Address, read_address
 from common.contracts.objects import Namespace, Service
 from common.contracts.problems import Problem
-from common.pools import Address
 from common.store import Derived, Reads
 from haproxy_lb.annotations import PREFIX, Wishes, wishes
 from haproxy_lb.claims import Claim, Port, ServiceName, Shown
@@ -108,6 +107,6 @@ def _shown(service: Service) -> Iterator[Shown]:
 def _addresses(texts: tuple[str, ...]) -> Iterator[Address]:
     for text in texts:
         try:
-            yield ipaddress.ip_address(text)
+            yield read_address(text)
         except ValueError:
             continue

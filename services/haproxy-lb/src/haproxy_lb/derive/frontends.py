@@ -5,9 +5,9 @@ are shown. It is checked again here, since whoever can write a status, or on the
 two Services that show the same port of an address the older one has it.
 """
 
-import ipaddress
 from collections.abc import Callable
 
+from common.contracts.ip import read_address
 from common.contracts.objects import Service
 from common.contracts.problems import Problem
 from common.store import Derived, Reads
@@ -26,7 +26,7 @@ def frontends(ours: Class) -> Callable[[Reads, FrontKey], Derived[Frontend]]:
 
     def derive(view: Reads, key: FrontKey) -> Derived[Frontend]:
         pools = in_force(view)
-        if pools is None or pools.of(ipaddress.ip_address(key.address)) is None:
+        if pools is None or pools.of(read_address(key.address)) is None:
             return Derived(None)
         users = [one for one in view.by(BY_FRONT, key) if belongs(ours, one) and not wishes(one).kernel]
         if not users:

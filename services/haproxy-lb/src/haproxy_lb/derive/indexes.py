@@ -1,9 +1,9 @@
 """The questions that the derivations ask of the store, and the keys of the tables."""
 
-import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from common.contracts.ip import read_address
 from common.contracts.objects import EndpointSlice, Service
 from common.contracts.objects.networking import ServicePort
 from common.store import Index
@@ -32,7 +32,7 @@ def fronts(service: Service) -> Iterator[FrontKey]:
         return
     for shown in service.status.load_balancer.ingress:
         try:
-            address = str(ipaddress.ip_address(shown.ip))
+            address = str(read_address(shown.ip))
         except ValueError:
             continue
         served = {port.port for port in shown.ports if port.protocol == "TCP" and not port.error}

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from common.contracts.objects import Ingress, Secret
 from common.contracts.problems import Problem
 from common.store import Derived, Reads
+from nginx_config_renderer.annotations import client_auth
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.hosts import seniority
-from nginx_config_renderer.derive.indexes import BY_SECRET, BY_TLS_HOST, tls_secrets
+from nginx_config_renderer.derive.indexes import BY_HOST, BY_SECRET, BY_TLS_HOST, tls_secrets
 from nginx_config_renderer.derive.paths import is_host
-from nginx_config_renderer.keypairs import KeyPair
-from nginx_config_renderer.model import PairKey
+from nginx_config_renderer.keypairs import AUTHORITIES, REVOKED, KeyPair
+from nginx_config_renderer.model import ClientAuth, HostCertificates, PairKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,10 @@ class Need:
     version: str
 
 
-def host_pairs(ours: Class) -> Callable[[Reads, str], Derived[tuple[PairKey, ...]]]:
-    """The derivation of host → key pairs, for one class of Ingresses."""
+def host_certificates(ours: Class) -> Callable[[Reads, str], Derived[HostCertificates]]:
+    """The derivation of host → key pairs and what clients must show, for one class of Ingresses."""
 
-    def derive(view: Reads, host: str) -> Derived[tuple[PairKey, ...]]:
+    def derive(view: Reads, host: str) -> Derived[HostCertificates]:
         chosen: dict[str, PairKey] = {}
         problems: list[Problem] = []
         for ingress in sorted(_ours(view, ours, view.by(BY_TLS_HOST, host)), key=seniority):
@@ -39,8 +40,9 @@ def host_pairs(ours: Class) -> Callable[[Reads, str], Derived[tuple[PairKey, ...
                     problems.append(problem)
                 elif pair is not None:
                     chosen.setdefault(pair.algorithm, key)
-        pairs = tuple(sorted(chosen.values()))
-        return Derived(pairs if pairs and is_host(host) else None, tuple(problems))
+        clients, authorities = _clients(view, ours, host, problems)
+        value = HostCertificates(tuple(sorted(chosen.values())), clients, authorities)
+        return Derived(value if (value.pairs or clients) and is_host(host) else None, tuple(problems))
 
     return derive
 
@@ -70,6 +72,39 @@ def needs(ours: Class) -> Callable[[Reads, PairKey], Derived[Need]]:
 
 def _ours(view: Reads, ours: Class, found: tuple[Ingress, ...]) -> Iterator[Ingress]:
     return (ingress for ingress in found if belongs(view, ours, ingress) is True)
+
+
+def _clients(view: Reads, ours: Class, host: str, problems: list[Problem]) -> tuple[ClientAuth | None, str]:
+    """What the clients of `host` must show, by the oldest Ingress that says so, and the authorities that vouch for them. Without any
+    nobody gets in: what guards a host must not go away because of a slip.
+    """
+    for ingress in sorted(_ours(view, ours, view.by(BY_HOST, host)), key=seniority):
+        asked = client_auth(ingress)
+        if asked is None:
+            continue
+        if asked.secret is None:
+            return asked, _refused(
+                problems, ingress, "auth-tls-secret names no Secret of its namespace; write the name of one", host
+            )
+        key, where = asked.secret, f"Secret {asked.secret}"
+        notice, found = view.get(Secret, key.namespace, key.name), view.get(KeyPair, key.namespace, key.name)
+        if notice is None:
+            return asked, _refused(problems, ingress, f"{where} does not exist; create it, with the key {AUTHORITIES}", host)
+        if REVOKED in notice.keys:
+            text = f"{where} has {REVOKED}, and who was revoked is not looked up here; take it out, and those authorities too"
+            return asked, _refused(problems, ingress, text, host)
+        if found is not None and not found.authorities:
+            fault = found.authorities_problem or f"has no {AUTHORITIES}; put the authorities there, as PEM"
+            return asked, _refused(problems, ingress, f"{where}: {fault}", host)
+        return asked, found.authorities if found is not None else ""
+    return None, ""
+
+
+def _refused(problems: list[Problem], ingress: Ingress, text: str, host: str) -> str:
+    problems.append(
+        Problem(ingress.ref, "BadClientAuth", f"{text}. Until then requests for {host or 'any host'} are refused (403)")
+    )
+    return ""
 
 
 def _usable(view: Reads, ingress: Ingress, key: PairKey, host: str) -> tuple[KeyPair | None, Problem | None]:

@@ -14,7 +14,7 @@ from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
 from common.store import Derived, Reads
-from nginx_config_renderer.annotations import Wishes, wishes
+from nginx_config_renderer.annotations import Wishes, client_auth, wishes
 from nginx_config_renderer.derive.classes import Class, belongs
 from nginx_config_renderer.derive.emergency import diverted
 from nginx_config_renderer.derive.indexes import BY_HOST, BY_TLS_HOST, standby_key
@@ -47,6 +47,7 @@ def routes(ours: Class, switches: ObjectRef) -> Callable[[Reads, str], Derived[H
             exact=tuple((path, route) for path, exact, route in chosen if exact),
             prefixes=tuple((path, route) for path, exact, route in chosen if not exact),
             tls=_has_tls(view, ours, host),
+            guarded=any(client_auth(ingress) is not None for ingress in mine),
         )
         return Derived(value, tuple(problems))
 

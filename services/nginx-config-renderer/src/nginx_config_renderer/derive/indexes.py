@@ -7,7 +7,7 @@ from typing import Final
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Service
 from common.contracts.objects.networking import IngressBackend
 from common.store import Index
-from nginx_config_renderer.annotations import backend_secret, is_secured, passes, standby
+from nginx_config_renderer.annotations import backend_secret, client_auth, is_secured, passes, standby
 from nginx_config_renderer.model import BackendKey, IngressKey, PairKey
 from nginx_config_renderer.streams import PROTOCOLS, EntryKey
 
@@ -81,9 +81,13 @@ def external_name(service: Service) -> str:
 
 
 def tls_hosts(ingress: Ingress) -> Iterator[str]:
-    """The hosts that `ingress` wants a certificate for, in lower case; an entry without hosts means all of the rules."""
+    """The hosts that `ingress` wants a certificate for, in lower case; an entry without hosts means all of the rules. Where clients must
+    show one, all of the rules too.
+    """
     for entry in ingress.spec.tls:
         yield from (host.lower() for host in entry.hosts) if entry.hosts else hosts(ingress)
+    if client_auth(ingress) is not None:
+        yield from hosts(ingress)
 
 
 def tls_secrets(ingress: Ingress, host: str) -> Iterator[PairKey]:
@@ -100,6 +104,9 @@ def secrets(ingress: Ingress) -> Iterator[PairKey]:
     shown = backend_secret(ingress)
     if shown is not None:
         yield PairKey(ingress.metadata.namespace, shown)
+    clients = client_auth(ingress)
+    if clients is not None and clients.secret is not None:
+        yield clients.secret
 
 
 def entries(found: ConfigMap) -> Iterator[EntryKey]:

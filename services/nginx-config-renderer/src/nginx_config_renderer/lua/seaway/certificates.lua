@@ -3,6 +3,7 @@
 
 local cache = require("seaway.cache")
 local cjson = require("cjson.safe")
+local clients = require("seaway.clients")
 local ssl = require("ngx.ssl")
 local tables = require("seaway.tables")
 
@@ -12,7 +13,8 @@ local ANY_HOST = "*"
 local certificates = {} -- `passed`: the directory of the hosts that are passed on, where there can be any
 
 local function decode_host(text, key)
-    return { text = text, key = key, pairs = cjson.decode(text) }
+    local data = cjson.decode(text)
+    return { text = text, key = key, pairs = data.p or data, client = data.v and clients.decode(data) or nil }
 end
 
 local function decode_pair(text)
@@ -35,6 +37,19 @@ local function of(name)
         entry = host_entry("*" .. sub(name, dot))
     end
     return entry or host_entry(ANY_HOST)
+end
+
+-- The key pairs of a host. One that only asks its clients for something has those of its wildcard, or of any host.
+local function pairs_of(entry, name)
+    if #entry.pairs > 0 or entry.key == ANY_HOST then
+        return entry.pairs
+    end
+    local dot = find(name, ".", 1, true)
+    local wider = dot ~= nil and dot > 1 and host_entry("*" .. sub(name, dot)) or nil
+    if wider == nil or #wider.pairs == 0 then
+        wider = host_entry(ANY_HOST)
+    end
+    return wider ~= nil and wider.pairs or entry.pairs
 end
 
 local function usable(names)
@@ -87,6 +102,18 @@ function certificates.look(name)
     }
 end
 
+-- Whether a client may ask the host that has this key; if not, what it is answered. It must have said the name of that host in the
+-- handshake, or of one that asks for the same, since that is where it was asked for its certificate.
+function certificates.judge(key)
+    certificates.refresh()
+    local entry = host_entry(key)
+    if entry == nil or entry.client == nil then
+        return clients.FORBIDDEN
+    end
+    local name = ngx.var.ssl_server_name
+    return clients.judge(entry.client, name ~= nil and of(lower(name)) == entry)
+end
+
 -- Runs in the handshake.
 function certificates.choose()
     local name = ssl.server_name()
@@ -98,7 +125,13 @@ function certificates.choose()
     end
     certificates.refresh()
     local entry = of(lower(name))
-    local found = entry ~= nil and usable(entry.pairs) or {}
+    if entry == nil then
+        return
+    end
+    if entry.client ~= nil and not clients.ask(entry.client) then
+        return ngx.exit(ngx.ERROR)
+    end
+    local found = usable(pairs_of(entry, lower(name)))
     if #found == 0 then
         return
     end

@@ -7,6 +7,7 @@ local backends = require("seaway.backends")
 local balance = require("seaway.balance")
 local cache = require("seaway.cache")
 local canary = require("seaway.canary")
+local certificates = require("seaway.certificates")
 local cjson = require("cjson.safe")
 local counts = require("seaway.counts")
 local paths = require("seaway.paths")
@@ -19,7 +20,8 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local BAD_PATH, NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@400", "@404", "@413", "@503", "@308", "@301"
+local BAD_PATH, FORBIDDEN, NOT_FOUND, TOO_LARGE, UNAVAILABLE, DENIED = "@400", "@403", "@404", "@413", "@503", "@denied"
+local TO_HTTPS, TO_SLASH = "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
@@ -44,7 +46,7 @@ local function decode_host(text, key)
             routes[path] = decode_route(route, path, routes == data.e)
         end
     end
-    return { text = text, key = key, exact = data.e, prefixes = data.p, tls = data.t }
+    return { text = text, key = key, exact = data.e, prefixes = data.p, tls = data.t, guarded = data.a }
 end
 
 local host_entry, refresh_hosts = cache.new(tables.hosts, decode_host)
@@ -131,8 +133,7 @@ function router.refresh()
 end
 
 -- What becomes of a request: its target, if it goes anywhere; the location that it jumps to, if it does; and the route that it has taken.
--- `path` is that of
--- seaway.paths; `scheme` names the variable that says how it came.
+-- `path` is that of seaway.paths; `scheme` names the variable that says how it came.
 function router.decide(routes, path, scheme)
     if path == nil then
         return nil, BAD_PATH
@@ -157,7 +158,7 @@ function router.decide(routes, path, scheme)
         return target, nil, route
     end
     if policy.deny then
-        return nil, UNAVAILABLE, route
+        return nil, DENIED, route
     end
     if too_large(policy) then
         return nil, TOO_LARGE, route
@@ -165,9 +166,23 @@ function router.decide(routes, path, scheme)
     return target, policy.at, route
 end
 
+-- For a host whose clients must show a certificate: what is answered to one that has not. Nil for who may come in.
+local function keep_out(routes)
+    if var.https == "on" then
+        return certificates.judge(routes.key)
+    end
+    return var[router.scheme] == "http" and TO_HTTPS or FORBIDDEN
+end
+
 function router.route()
     router.refresh()
-    local target, location = router.decide(router.routes_of(var.host), paths.of_request(), router.scheme)
+    local routes = router.routes_of(var.host)
+    local answer = routes ~= nil and routes.guarded and keep_out(routes) or nil
+    if answer ~= nil then
+        var.seaway_jump = answer
+        return nil
+    end
+    local target, location = router.decide(routes, paths.of_request(), router.scheme)
     if location ~= nil then
         var.seaway_jump = location
     end
