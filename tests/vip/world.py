@@ -130,9 +130,9 @@ class Crew:
         return self.directory / machine.name
 
     def pid(self, machine: Machine, which: str = "keepalived") -> int:
-        """Keepalived's process, or its child's (`vrrp`). The child's own file may have been removed by the one before it."""
-        parent = int((self.run_of(machine) / "keepalived.pid").read_text())
-        return parent if which == "keepalived" else int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
+        """Keepalived's process, or its child's (`vrrp`). Files of theirs may have been removed by those before them."""
+        parent = _child(self.services[machine.name].pid or 0)
+        return parent if which == "keepalived" else _child(parent)
 
     def kill(self, machine: Machine, number: signal.Signals, *which: str) -> None:
         """Sends a signal to its keepalived, or to the processes named."""
@@ -146,7 +146,7 @@ class Crew:
             pids = {self.pid(machine, which) for which in ("keepalived", "vrrp")}
             ages = [time.time() - Path(f"/proc/{pid}").stat().st_mtime for pid in pids]
             return not pids & self.killed and min(ages) > 1
-        except (OSError, ValueError, IndexError):
+        except (OSError, ValueError, StopIteration):
             return False
 
     def node(self, machine: Machine, *, labels: dict[str, str] | None = None, cordoned: bool = False, ready: bool = True) -> None:
@@ -210,6 +210,12 @@ class Crew:
     def _environment(**knobs: str) -> dict[str, str]:
         common = {"BUS__URL": f"nats://{BUS}:4222", "LOG_FORMAT": "json", "PROBES": "127.0.0.1:0"} | knobs
         return {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"} | {f"SEAWAY_{name}": value for name, value in common.items()}
+
+
+def _child(parent: int) -> int:
+    """The keepalived that this process has started."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return next(int(one) for one in children if Path(f"/proc/{one}/comm").read_text().strip() == "keepalived")
 
 
 @asynccontextmanager

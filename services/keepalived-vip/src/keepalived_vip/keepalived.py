@@ -60,9 +60,11 @@ class Keepalived:
 
     @property
     def pid(self) -> int | None:
-        """The process, if it runs."""
+        """The process, if it runs: our child, or else whoever the pid file names. Of a child it may be missing, as one that was left by a
+        service that was killed takes the file away when it ends.
+        """
         try:
-            number = int(self._pid_file.read_text())
+            number = self.child.pid or int(self._pid_file.read_text())
             return number if Path(f"/proc/{number}/comm").read_text().strip() == "keepalived" else None
         except (OSError, ValueError):
             return None
