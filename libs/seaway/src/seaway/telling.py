@@ -10,9 +10,11 @@ _NOBODY: Final = "-"  # what no Ingress claims, and the operator's default backe
 _HOSTS: Final = 3  # hosts of an Ingress that are shown
 
 _ENDS: Final = {
+    "@400": "400: dots beside a slash that is written %2F are meant to deceive",
     "@404": "404: no Ingress claims it",
     "@413": "413: the body is larger than the Ingress permits",
     "@503": "503: the backend has no ready endpoint",
+    "@denied": "503: nothing is sent to its backend until what its Ingress asks for can be done; seaway ingress list says why it cannot",
     "@308": "a redirect to HTTPS, since the host has a certificate (nginx.ingress.kubernetes.io/ssl-redirect)",
     "@301": "a redirect to the same path with a final slash (strict-trailing-slash is off)",
 }

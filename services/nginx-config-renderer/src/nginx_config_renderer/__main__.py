@@ -42,7 +42,6 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("configuration", nginx.keep(admin))
     if settings.log_directory is not None and settings.log_rotate:
         app.spawn("logs", LogFiles(settings.log_directory, settings.rotation, admin).run())
-
     wanted = Wanted(
         settings.cluster, settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
     )

@@ -241,6 +241,7 @@ TABLE: Final = (
     _emergency("emergency-window", "window", values.whole(5, 3600), "30", "Over how many seconds they are counted."),
     _emergency("emergency-hold", "hold", values.whole(1, 86400), "60", "For how many seconds all must be well before it is over."),
 )
+_SECURING: Final = frozenset(f"{PREFIX}{one.name}" for one in TABLE if one.of == "tls")
 _BY_NAME: Final[Mapping[str, Annotation]] = {f"{annotation.prefix}{annotation.name}": annotation for annotation in TABLE}
 
 
@@ -353,7 +354,7 @@ def client_auth(ingress: Ingress) -> ClientAuth | None:
 
 def is_secured(ingress: Ingress) -> bool:
     """Whether `ingress` says how its backends are met."""
-    return any(f"{PREFIX}{one.name}" in ingress.metadata.annotations for one in TABLE if one.of == "tls")
+    return not _SECURING.isdisjoint(ingress.metadata.annotations)
 
 
 def is_canary(ingress: Ingress) -> bool:

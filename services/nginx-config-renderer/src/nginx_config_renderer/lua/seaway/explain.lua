@@ -19,7 +19,7 @@ local var = ngx.var
 local MOST = 100 -- routes of a host that are told beside the one that is taken
 -- What a policy may hold that is nobody's secret; anything else is named only.
 local SHOWN = {}
-for name in ("at force plain max hash sticky timeouts balance retry"):gmatch("%S+") do
+for name in ("at force plain max hash sticky timeouts balance retry tls deny"):gmatch("%S+") do
     SHOWN[name] = true
 end
 
@@ -134,11 +134,12 @@ end
 
 local function request()
     local routes = router.routes_of(var.host)
-    local told = { host = var.host, path = var.uri, hosts = hosts(var.host), hosts_key = routes and routes.key, tls = routes and routes.tls }
-    local target, location, route = router.decide(routes, paths.of_request(), "http_seaway_asked_scheme")
+    local path = paths.of_request()
+    local told = { host = var.host, path = path or var.uri, hosts = hosts(var.host), hosts_key = routes and routes.key, tls = routes and routes.tls }
+    local target, location, route = router.decide(routes, path, "http_seaway_asked_scheme")
     told.location = location
     if routes ~= nil then
-        told.others, told.left_out = others(routes, var.uri, route)
+        told.others, told.left_out = others(routes, told.path, route)
     end
     if route ~= nil then
         local main = route.target

@@ -20,8 +20,8 @@ local var = ngx.var
 local generation_of = tables.generation
 
 local SLASH = byte("/")
-local FORBIDDEN = "@403"
-local BAD_PATH, NOT_FOUND, TOO_LARGE, UNAVAILABLE, TO_HTTPS, TO_SLASH = "@400", "@404", "@413", "@503", "@308", "@301"
+local BAD_PATH, FORBIDDEN, NOT_FOUND, TOO_LARGE, UNAVAILABLE, DENIED = "@400", "@403", "@404", "@413", "@503", "@denied"
+local TO_HTTPS, TO_SLASH = "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
 local NOBODY = "-" -- where metrics count what no Ingress claims
@@ -133,8 +133,7 @@ function router.refresh()
 end
 
 -- What becomes of a request: its target, if it goes anywhere; the location that it jumps to, if it does; and the route that it has taken.
--- `path` is that of
--- seaway.paths; `scheme` names the variable that says how it came.
+-- `path` is that of seaway.paths; `scheme` names the variable that says how it came.
 function router.decide(routes, path, scheme)
     if path == nil then
         return nil, BAD_PATH
@@ -159,7 +158,7 @@ function router.decide(routes, path, scheme)
         return target, nil, route
     end
     if policy.deny then
-        return nil, UNAVAILABLE, route
+        return nil, DENIED, route
     end
     if too_large(policy) then
         return nil, TOO_LARGE, route
