@@ -71,7 +71,7 @@ def addresses(interface: str = BRIDGE) -> str:
 
 
 def tables() -> str:
-    """Our table in the kernel."""
+    """The tables in the kernel, as this machine's own nft reads what a newer one has made."""
     return subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
 
 

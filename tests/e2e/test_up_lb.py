@@ -156,7 +156,7 @@ async def test_services_are_answered_at_addresses_that_the_machine_holds_and_not
     edge = Edge(net, api, tmp_path, "--lb", f"--lb-pool={POOL}", "--lb-default", "--vip-interface=c0")
     await edge.start()
     try:
-        await edge.ready()
+        await edge.ready(within=3 * SOON)  # seven programs, one after the other
         told = {line.split()[0]: line for line in edge.said.splitlines() if " | " not in line}
         assert f"addresses of {POOL}" in told["haproxy-lb"]
         assert "to port 14480" in told["haproxy"]

@@ -64,7 +64,7 @@ class Up:
                 *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, env=environment, process_group=0
             )
 
-    async def ready(self) -> None:
+    async def ready(self, within: float = SOON) -> None:
         """Waits until it says so."""
 
         def there() -> bool:
@@ -73,7 +73,7 @@ class Up:
             return "Ready after" in self.said
 
         try:
-            await wait_until(there, within=SOON)
+            await wait_until(there, within=within)
         except AssertionError:
             raise AssertionError(f"seaway up is not ready:\n{self.said[-3000:]}") from None
 

@@ -113,6 +113,23 @@ async def test_a_journal_that_was_cut_off_gives_what_is_whole(own: EdgeWorld) ->
     assert (await own.ask("more.example")).by == "web"
 
 
+async def test_a_line_of_the_journal_that_is_not_what_its_hash_says_is_left_out_and_all_others_count(own: EdgeWorld) -> None:
+    await shop(own)
+    await own.put(ingress("spoilt", rule("spoilt.example", "/", "web:80")))
+    await own.put(ingress("last", rule("last.example", "/", "web:80")))
+    own.applier.hold()
+    journal = own.settings.state / "journal"
+    assert journal.read_bytes().count(b"spoilt.example") == 1
+    journal.write_bytes(journal.read_bytes().replace(b"spoilt.example", b"stolen.example"))
+    await _restart(own)
+    served = {host: (await own.ask(host)).by for host in ("shop.example", "last.example", "spoilt.example", "stolen.example")}
+    assert served == {"shop.example": "web", "last.example": "web", "spoilt.example": "404", "stolen.example": "404"}
+    assert any("is not what was written, and left out" in word for word in own.nginx.words)
+    own.applier.release()
+    await own.settle()
+    assert (await own.ask("spoilt.example")).by == "web"
+
+
 async def test_a_renderer_that_starts_again_pushes_the_difference_and_no_more(own: EdgeWorld) -> None:
     await shop(own)
     await own.put(ingress("old", rule("old.example", "/", "web:80")))

@@ -6,6 +6,9 @@ stay as they are.
 
 An IPv4 connection is sent to HAProxy's port on this machine; an IPv6 one to an address inside a network that a route of ours makes local,
 so that HAProxy sees by the address where it was meant to go.
+
+The maps are declared by `typeof`: a map that nft 1.1 made by `type` ends nft 1.0 (Debian 12), whatever that was asked for, and so would an
+operator's on a node whose pods are newer than itself.
 """
 
 import json
@@ -30,8 +33,8 @@ _FRAME: Final = (
     _GONE
     + """\
 table inet {table} {{
-  map fronts4 {{ type ipv4_addr . inet_service : inet_service; }}
-  map fronts6 {{ type ipv6_addr . inet_service : ipv6_addr . inet_service; }}
+  map fronts4 {{ typeof ip daddr . tcp dport : tcp dport; }}
+  map fronts6 {{ typeof ip6 daddr . tcp dport : ip6 daddr . tcp dport; }}
 {chains}
 }}
 """

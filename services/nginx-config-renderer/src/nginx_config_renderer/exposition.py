@@ -5,7 +5,7 @@ counted under an empty name.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 _NOBODY: Final = "-"
@@ -40,10 +40,10 @@ def exposition(
     lost = cells.pop("lost", {}).get("", 0)
     gone = tuple(sorted(f"{about} {cell}" for about, each in cells.items() if not _there(about, known) for cell in each))
     series: dict[str, list[str]] = defaultdict(list)
+    limits = (*(f"{bucket:g}" for bucket in buckets), "+Inf")
     for about in sorted(cells):
         if _there(about, known):
-            for name, line in _lines(about, cells[about], buckets):
-                series[name].append(line)
+            _add(series, about, cells[about], limits)
     for state, number in sorted(connections.items()):
         series["seaway_edge_connections"].append(f'seaway_edge_connections{{state="{state}"}} {number}')
     series["seaway_edge_uncounted_total"].append(f"seaway_edge_uncounted_total {lost:g}")
@@ -68,30 +68,36 @@ def _there(about: str, known: Callable[[str], bool]) -> bool:
 
 def _block(name: str, lines: list[str]) -> str:
     kind, text = _HELP[name]
-    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n" + "".join(f"{line}\n" for line in lines)
+    return "\n".join((f"# HELP {name} {text}\n# TYPE {name} {kind}", *lines, ""))
 
 
-def _lines(about: str, cells: Mapping[str, float], buckets: tuple[float, ...]) -> Iterator[tuple[str, str]]:
+def _add(series: dict[str, list[str]], about: str, cells: Mapping[str, float], limits: tuple[str, ...]) -> None:
+    """Adds what was counted under `about`. Thousands of these make a scrape, so little is done for each line."""
     if "e" in cells:
-        yield "seaway_edge_ejections_total", f"seaway_edge_ejections_total{{{_backend(about)}}} {cells['e']:g}"
+        name = "seaway_edge_ejections_total"
+        series[name].append(f"{name}{{{_backend(about)}}} {cells['e']:g}")
         return
     namespace, _, ingress = ("", "", "") if about == _NOBODY else about.partition("/")
     labels = f'namespace="{namespace}",ingress="{ingress}"'
     for code in "12345":
         if f"c{code}" in cells:
-            yield "seaway_edge_requests_total", f'seaway_edge_requests_total{{{labels},code="{code}xx"}} {cells[f"c{code}"]:.0f}'
+            name = "seaway_edge_requests_total"
+            series[name].append(f'{name}{{{labels},code="{code}xx"}} {int(cells[f"c{code}"])}')
     for cell, name in _CELLS.items():
         if cell in cells:
-            yield name, f"{name}{{{labels}}} {cells[cell]:.0f}"
+            series[name].append(f"{name}{{{labels}}} {int(cells[cell])}")
     for letter, name in _HISTOGRAMS.items():
         if f"{letter}s" in cells:
-            yield from ((name, line) for line in _histogram(name, labels, letter, cells, buckets))
+            series[name] += _histogram(name, labels, letter, cells, limits)
 
 
-def _histogram(name: str, labels: str, letter: str, cells: Mapping[str, float], buckets: tuple[float, ...]) -> Iterator[str]:
-    total = 0.0
-    for index, limit in enumerate((*(f"{bucket:g}" for bucket in buckets), "+Inf"), start=1):
-        total += cells.get(f"{letter}{index}", 0)
-        yield f'{name}_bucket{{{labels},le="{limit}"}} {total:.0f}'
-    yield f"{name}_sum{{{labels}}} {cells[f'{letter}s']:.6f}"
-    yield f"{name}_count{{{labels}}} {total:.0f}"
+def _histogram(name: str, labels: str, letter: str, cells: Mapping[str, float], limits: tuple[str, ...]) -> list[str]:
+    total = 0
+    begin = f'{name}_bucket{{{labels},le="'
+    lines = []
+    for index, limit in enumerate(limits, start=1):
+        total += int(cells.get(f"{letter}{index}", 0))
+        lines.append(f'{begin}{limit}"}} {total}')
+    lines.append(f"{name}_sum{{{labels}}} {cells[f'{letter}s']:.6f}")
+    lines.append(f"{name}_count{{{labels}}} {total}")
+    return lines

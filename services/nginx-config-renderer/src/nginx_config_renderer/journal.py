@@ -1,11 +1,13 @@
 """The journal: what was pushed to nginx, for the time when nginx starts and nobody is there to push it.
 
-A file of JSON lines, one a push, written before the push itself; nginx's program reads it when its memory is empty. When it has become much
-longer than what it amounts to, it is written anew. A crash may cut its last line off, and the reader takes that as its end.
+A file of lines, one a push: the MD5 of its JSON, and that. It is written before the push itself, and read by nginx's program when its
+memory is empty. When it has become much longer than what it amounts to, it is written anew, whole or not at all. A crash may cut its last
+line off, and a disk may spoil any: a line that is not what its hash says is left out and told, and all others count.
 
 It is not forced to the disk line by line: it must survive the death of a process, and after that of the machine the renderer pushes anew.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -133,8 +135,9 @@ def _split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:
 
 
 def line(writes: Sequence[Write], revision: int) -> bytes:
-    """A push as a line of the journal."""
-    return to_bytes(json.dumps({"to": revision, "writes": as_lists(writes)}, ensure_ascii=False, separators=(",", ":"))) + b"\n"
+    """A push as a line of the journal. The hash guards against what is broken, not against who may write there."""
+    text = to_bytes(json.dumps({"to": revision, "writes": as_lists(writes)}, ensure_ascii=False, separators=(",", ":")))
+    return hashlib.md5(text, usedforsecurity=False).hexdigest().encode() + b" " + text + b"\n"
 
 
 def as_lists(writes: Sequence[Write]) -> list[list[Any]]:

@@ -79,7 +79,7 @@ class Questions:
             asked = Listing.model_validate_json(body)
         except ValidationError as error:
             return self._refuse(error)
-        return _bytes(self._verdicts().page(self._wanted.ingresses, asked, self._instance))
+        return _bytes(self._verdicts().page(self._wanted.all_ingresses, self._wanted.ours, asked, self._instance))
 
     def _verdicts(self) -> Verdicts:
         return Verdicts(self._wanted.hosts, by_object(self._wanted.problems), self._applier.ledger)

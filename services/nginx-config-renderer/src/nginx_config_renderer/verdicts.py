@@ -4,8 +4,11 @@ An Ingress is served if any route of the tables is its own; the rest is told by 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from typing import TypeAlias
 
 from common.contracts.edge import PAGE, Claimant, IngressState, Listing, Page, State
 from common.contracts.objects import Ingress
@@ -15,6 +18,8 @@ from nginx_config_renderer.derive.classes import ANNOTATION
 from nginx_config_renderer.derive.indexes import ANY_HOST, hosts
 from nginx_config_renderer.ledger import Ledger
 from nginx_config_renderer.model import HostRoutes, IngressKey
+
+Mine: TypeAlias = Callable[[Iterable[Ingress]], Iterator[Ingress]]
 
 _SHADOWED = "RouteTaken"
 _HARMLESS = frozenset({"EmergencyService"})  # told as a problem, while all is served
@@ -66,11 +71,12 @@ class Verdicts:
             problems=tuple(problem.message for problem in self.problems.get(ingress.ref, ())),
         )
 
-    def page(self, ingresses: Sequence[Ingress], asked: Listing, instance: str) -> Page:
-        """Those of `ingresses`, which are ours, that are asked for."""
-        left = [one for one in ingresses if asked.namespace in {"", one.metadata.namespace} and name_of(one) > asked.after]
-        left.sort(key=name_of)
-        return Page(instance=instance, ingresses=tuple(map(self.of, left[:PAGE])), more=len(left) > PAGE)
+    def page(self, ingresses: Iterable[Ingress], ours: Mine, asked: Listing, instance: str) -> Page:
+        """Those of everybody's `ingresses` that are `ours` and asked for."""
+        named = ((name_of(one), one) for one in ingresses if asked.namespace in {"", one.metadata.namespace})
+        left = sorted((pair for pair in named if pair[0] > asked.after), key=itemgetter(0))
+        mine = list(islice(ours(one for _, one in left), PAGE + 1))  # as few as can be are looked at
+        return Page(instance=instance, ingresses=tuple(map(self.of, mine[:PAGE])), more=len(mine) > PAGE)
 
     def claimant(self, ingress: Ingress, found: bool | Problem) -> Claimant:  # noqa: FBT001 what `belongs` says
         """How it stands with an Ingress that names a host, of whatever class."""

@@ -21,6 +21,7 @@ from nginx_config_renderer.status import StatusWrite, writes
 from nginx_config_renderer.wanted import Wanted
 
 LOOK: Final = 30.0  # seconds between two looks without news
+SLICE: Final = 200  # Ingresses that are looked at in one go
 GATHER: Final = 0.2  # seconds in which news gather, so that a thousand changes are not a thousand looks at everything
 
 Addresses = Callable[[], Awaitable[Sequence[str]]]
@@ -81,8 +82,11 @@ class Voice:
         except KubeError as error:
             log.warning("status.no_addresses", reason=str(error))
             return
-        for write in writes(self._wanted.ingresses, addresses):
-            await self._write(write)
+        ingresses = self._wanted.all_ingresses if addresses else ()
+        for at in range(0, len(ingresses), SLICE):
+            for write in writes(self._wanted.ours(ingresses[at : at + SLICE]), addresses):
+                await self._write(write)
+            await asyncio.sleep(0)  # changes of routes do not wait for a look at everything
 
     async def _write(self, write: StatusWrite) -> None:
         try:

@@ -3,7 +3,7 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
@@ -198,9 +198,13 @@ class Wanted:
         return self._standings.values
 
     @property
-    def ingresses(self) -> tuple[Ingress, ...]:
-        """The Ingresses that are ours, sorted by name."""
-        return tuple(ingress for ingress in self._store.all(Ingress) if belongs(self._store, self._ours, ingress) is True)
+    def all_ingresses(self) -> tuple[Ingress, ...]:
+        """Everybody's Ingresses, sorted by name."""
+        return self._store.all(Ingress)
+
+    def ours(self, ingresses: Iterable[Ingress]) -> Iterator[Ingress]:
+        """Those of them that are ours, one by one, since for ten thousand it takes a moment."""
+        return (ingress for ingress in ingresses if belongs(self._store, self._ours, ingress) is True)
 
     @property
     def hosts(self) -> Mapping[str, HostRoutes]:

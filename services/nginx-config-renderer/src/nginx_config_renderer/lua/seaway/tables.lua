@@ -72,7 +72,15 @@ function tables.apply(push)
     return refused
 end
 
--- Reads what the renderer pushed before. A last line that was cut off by a crash ends it; what it held is pushed again later.
+-- A push as the renderer wrote it down: its MD5, and that. Nil if it is not what it was.
+local function push_of(line)
+    local hash, text = string.match(line, "^(%x+) (.*)$")
+    local push = text ~= nil and ngx.md5(text) == hash and cjson.decode(text) or nil
+    return type(push) == "table" and type(push.writes) == "table" and push or nil
+end
+
+-- Reads what the renderer pushed before. A crash may have cut the last line off, and a disk may have spoilt any: such a line is left out, and
+-- what it held is pushed again when the renderer is there.
 local function replay(path)
     local file = io.open(path, "rb")
     if file == nil then
@@ -80,15 +88,15 @@ local function replay(path)
     end
     local pushes = 0
     for line in file:lines() do
-        local push = cjson.decode(line)
-        if type(push) ~= "table" or type(push.writes) ~= "table" then
-            ngx.log(ngx.WARN, "journal ends with a line that is not whole, after ", pushes, " pushes")
-            break
-        end
-        for _, entry in ipairs(tables.apply(push)) do
-            ngx.log(ngx.ERR, "journal: ", entry[1], " ", entry[2], " does not fit: ", entry[3])
-        end
+        local push = push_of(line)
         pushes = pushes + 1
+        if push == nil then
+            ngx.log(ngx.ERR, "journal: line ", pushes, " is not what was written, and left out")
+        else
+            for _, entry in ipairs(tables.apply(push)) do
+                ngx.log(ngx.ERR, "journal: ", entry[1], " ", entry[2], " does not fit: ", entry[3])
+            end
+        end
     end
     file:close()
 end
