@@ -28,7 +28,7 @@ from haproxy_lb.slots import Allotment, Slot, allot, kind_of
 
 BACKOFF: Final = Backoff(first=0.02, most=0.25, factor=2, jitter=0.5)
 PROVE: Final = Backoff(first=0.03, most=1.0, factor=1.5, jitter=0.2)  # between two looks at servers that are not proven yet
-LOOK: Final = 0.25  # seconds between two looks at whether HAProxy is still the one that we know
+LOOK: Final = 5.0  # seconds between two looks at whether another HAProxy has taken the place of the one that we know
 COMPARE: Final = 60.0  # seconds between two comparisons of all, if nothing asks for one
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,7 @@ class Applier:
         self._released = False
         self._trouble: str | None = "HAProxy has not been compared yet"
         self._wake = asyncio.Event()
+        runtime.gone = self._gone
 
     @property
     def settled(self) -> bool:
@@ -86,6 +87,11 @@ class Applier:
     async def leave(self) -> None:
         """Takes back what the kernel was told; for when `run` has ended for good. Raises KernelError."""
         await self._kernel.remove()
+
+    def _gone(self) -> None:
+        """HAProxy has ended the connection, so it is probably another one now."""
+        self._compare_at = 0.0
+        self._wake.set()
 
     def _news(self) -> None:
         if self._since is None:

@@ -3,7 +3,8 @@
 A connection finds its Service by where it arrived. Its entry in the table of fronts says all that HAProxy must know of the Service before
 it takes the connection: `slot|service|marks|rate|most|name`. `service` is a short digest that is the same on every node, so that
 stickiness survives a move to another one; a mark `P` says that some networks begin with the PROXY protocol, `S` that only some may ask,
-`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too.
+`R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too
+(`6`).
 
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
 (it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
@@ -152,6 +153,7 @@ def service_of(key: BackendKey) -> str:
 
 def _value(front: Frontend, slot: Slot, treatment: Treatment) -> str:
     marks = [
+        "6" if ":" in front.key.address else "",
         "P" if treatment.accept_proxy else "",
         "S" if front.sources else "",
         "R" if treatment.rate > 0 else "",

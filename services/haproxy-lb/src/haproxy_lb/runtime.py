@@ -9,7 +9,7 @@ A reload leaves the process that we talk to alive for as long as it has connecti
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -43,11 +43,27 @@ class Process:
     stopping: bool
 
 
+class _Connection(asyncio.StreamReaderProtocol):
+    """Says when HAProxy ends the connection, whoever reads from it or not."""
+
+    def __init__(self, reader: asyncio.StreamReader, ended: Callable[[], None]) -> None:
+        super().__init__(reader)
+        self._ended = ended
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        super().connection_lost(exc)
+        self._ended()
+
+
 class Runtime:
-    """A connection to the socket at `path`, made when it is needed. `tables` is the directory by which HAProxy knows its maps."""
+    """A connection to the socket at `path`, made when it is needed. `tables` is the directory by which HAProxy knows its maps. `gone` is
+    called when HAProxy ends the connection, as it does when it dies.
+    """
 
     def __init__(self, path: Path, tables: str, deadline: float = 10.0) -> None:
         self.commands = 0
+        self.gone: Callable[[], None] = lambda: None
         self._path = path
         self._tables = tables
         self._deadline = deadline
@@ -103,9 +119,9 @@ class Runtime:
 
     def close(self) -> None:
         """Ends the connection; the next question makes another."""
-        if self._streams is not None:
-            self._streams[1].close()
-        self._streams = None
+        streams, self._streams = self._streams, None
+        if streams is not None:
+            streams[1].close()
 
     async def _ask(self, lines: Sequence[str]) -> list[str]:
         reader, writer = self._streams or await self._connect()
@@ -114,11 +130,19 @@ class Runtime:
         return [await self._answer(reader) for _ in lines]
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        reader, writer = self._streams = await asyncio.open_unix_connection(self._path, limit=_LONGEST)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=_LONGEST, loop=loop)
+        transport, protocol = await loop.create_unix_connection(lambda: _Connection(reader, self._over), str(self._path))
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._streams = reader, writer
         writer.write(b"prompt\nset severity-output number\n")
         for _ in range(2):
             await self._answer(reader)
         return reader, writer
+
+    def _over(self) -> None:
+        if self._streams is not None and self._streams[1].is_closing():  # and not by us
+            self.gone()
 
     async def _answer(self, reader: asyncio.StreamReader) -> str:
         return (await reader.readuntil(_PROMPT))[: -len(_PROMPT)].decode(errors="replace").strip()
