@@ -81,10 +81,8 @@ async def _slowest(world: Scene, times: int, failure: Callable[[Scene, Machine],
 
 
 async def _crash(world: Scene, lost: Machine) -> None:
-    both = [world.crew.pid(lost, which) for which in ("keepalived", "vrrp")]
     world.crew.net.pull(lost)
-    for pid in both:
-        os.kill(pid, signal.SIGKILL)
+    world.crew.kill(lost, signal.SIGKILL, "keepalived", "vrrp")
 
 
 async def _pull(world: Scene, lost: Machine) -> None:
@@ -92,7 +90,7 @@ async def _pull(world: Scene, lost: Machine) -> None:
 
 
 async def _end(world: Scene, lost: Machine) -> None:
-    os.kill(world.crew.pid(lost), signal.SIGTERM)
+    world.crew.kill(lost, signal.SIGTERM)
 
 
 async def _edge(world: Scene, lost: Machine) -> None:

@@ -140,7 +140,7 @@ async def test_addresses_stay_and_fail_over_while_the_bus_is_away(tmp_path: Path
         await world.crew.bus.stop(0)
         first = world.holder
         began = time.monotonic()
-        os.kill(world.crew.pid(first), signal.SIGTERM)
+        world.crew.kill(first, signal.SIGTERM)
         second = await world.moved_from(first)
         await world.came_through(began, "failover without a bus")
         # A service that starts without a bus takes part with the plan that it kept.
@@ -149,7 +149,7 @@ async def test_addresses_stay_and_fail_over_while_the_bus_is_away(tmp_path: Path
         os.kill(pid, signal.SIGKILL)
         await world.moved_from(second)
         await wait_until(world.settled, within=2 * SOON)
-        os.kill(world.crew.pid(world.holder), signal.SIGTERM)
+        world.crew.kill(world.holder, signal.SIGTERM)
         await wait_until(world.settled, within=2 * SOON)
 
 
@@ -244,7 +244,7 @@ async def test_addresses_that_go_home_are_away_for_a_moment(tmp_path: Path) -> N
         rows = [re.split(r" {3,}", line) for line in world.crew.seaway("vip", "list").splitlines()]
         home = world.machine(next(row[5] for row in rows if row[0] == VIP))
         await wait_until(lambda: world.watch.holders(VIP) == {home.name}, within=SOON)
-        os.kill(world.crew.pid(home), signal.SIGTERM)
+        world.crew.kill(home, signal.SIGTERM)
         await world.moved_from(home)
         began = time.monotonic()
         await wait_until(lambda: world.watch.holders(VIP) == {home.name}, within=SOON)

@@ -15,11 +15,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 async def test_a_node_that_crashes_is_replaced(world: Scene) -> None:
     lost = world.holder
-    both = [world.crew.pid(lost, which) for which in ("keepalived", "vrrp")]
     began = time.monotonic()
     world.crew.net.pull(lost)
-    for pid in both:
-        os.kill(pid, signal.SIGKILL)
+    world.crew.kill(lost, signal.SIGKILL, "keepalived", "vrrp")
     assert await world.moved_from(lost) != lost
     await world.came_through(began, "crash", besides=lost)
 
@@ -42,7 +40,7 @@ async def test_a_cable_that_is_pulled_costs_the_addresses_and_plugged_in_again_b
 async def test_keepalived_that_is_told_to_end_hands_over_at_once(world: Scene) -> None:
     lost = world.holder
     began = time.monotonic()
-    os.kill(world.crew.pid(lost), signal.SIGTERM)
+    world.crew.kill(lost, signal.SIGTERM)
     await world.moved_from(lost)
     await wait_until(world.settled, within=SOON)
     await world.came_through(began, "SIGTERM")
@@ -75,8 +73,7 @@ async def test_keepalived_of_which_both_are_killed_leaves_no_address_behind(worl
 async def _killed(world: Scene, what: str, *which: str) -> None:
     lost = world.holder
     began = time.monotonic()
-    for pid in [world.crew.pid(lost, one) for one in which]:
-        os.kill(pid, signal.SIGKILL)
+    world.crew.kill(lost, signal.SIGKILL, *which)
     await world.answered(began + 1)
     await wait_until(world.settled, within=SOON)
     await world.came_through(began, what)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -109,6 +110,7 @@ class Crew:
         self.knobs = knobs
         self.events: dict[str, list[dict[str, Any]]] = {}
         self.firing: set[tuple[str, str]] = set()
+        self.killed: set[int] = set()
         self.manifests = directory / "manifests"
         self.manifests.mkdir(parents=True)
         self.services = {machine.name: self._service(machine) for machine in self.nodes}
@@ -132,10 +134,18 @@ class Crew:
         parent = int((self.run_of(machine) / "keepalived.pid").read_text())
         return parent if which == "keepalived" else int(Path(f"/proc/{parent}/task/{parent}/children").read_text().split()[0])
 
+    def kill(self, machine: Machine, number: signal.Signals, *which: str) -> None:
+        """Sends a signal to its keepalived, or to the processes named."""
+        for pid in [self.pid(machine, one) for one in which or ("keepalived",)]:
+            self.killed.add(pid)
+            os.kill(pid, number)
+
     def runs(self, machine: Machine) -> bool:
-        """Whether both processes of its keepalived are there."""
+        """Whether both processes of its keepalived are there, and not on their way out, and have been for as long as a failover takes."""
         try:
-            return all(Path(f"/proc/{self.pid(machine, which)}").exists() for which in ("keepalived", "vrrp"))
+            pids = {self.pid(machine, which) for which in ("keepalived", "vrrp")}
+            ages = [time.time() - Path(f"/proc/{pid}").stat().st_mtime for pid in pids]
+            return not pids & self.killed and min(ages) > 1
         except (OSError, ValueError, IndexError):
             return False
 
