@@ -1,4 +1,4 @@
-"""Runs benches, shows their rows as a table and keeps them in `.run/bench.json`. See the package."""
+"""Runs benches, shows the rows of each as a table and keeps all in `.run/bench.json`, as soon as they are there. See the package."""
 
 import argparse
 import asyncio
@@ -33,13 +33,27 @@ async def run(names: Sequence[str], effort: Effort) -> tuple[list[Row], list[str
         print(f"{name}: {(module.__doc__ or '').splitlines()[0]}", flush=True)
         began = time.monotonic()
         try:
-            rows += await module.bench(effort)
+            made = _shown(await module.bench(effort), effort)
+            rows += made
+            print(table((row.cells() for row in made), COLUMNS), flush=True)
+            keep(rows)
         except CannotRun as error:
             failures.append(f"{name}: {error}")
         except Exception as error:  # noqa: BLE001 the figures of the other benches are still worth something
             failures.append(f"{name}: {error!r}")
         print(f"{name}: {time.monotonic() - began:.0f} s\n", flush=True)
     return rows, failures
+
+
+def _shown(rows: list[Row], effort: Effort) -> list[Row]:
+    """Without goals where so little was done: they are for figures that mean something."""
+    return [replace(row, goal="") for row in rows] if effort is TINY else rows
+
+
+def keep(rows: Sequence[Row]) -> None:
+    """Keeps these rows, and no others."""
+    KEPT.parent.mkdir(exist_ok=True)
+    KEPT.write_text(json.dumps([row.as_dict() for row in rows], indent=2) + "\n")
 
 
 def main() -> int:
@@ -53,11 +67,9 @@ def main() -> int:
         parser.error(f"there is no bench {', '.join(unknown)}; there are {', '.join(benches())}")
     quiet()
     rows, failures = asyncio.run(run(given.bench or benches(), TINY if given.tiny else FULL))
-    if given.tiny:
-        rows = [replace(row, goal="") for row in rows]  # a goal is for figures that mean something
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps([row.as_dict() for row in rows], indent=2) + "\n")
-    print(table((row.cells() for row in rows), COLUMNS))
+    keep(rows)
+    if len(given.bench) != 1:
+        print(table((row.cells() for row in rows), COLUMNS))
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
     missed = [row.name for row in rows if row.ok is False]

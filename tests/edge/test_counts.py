@@ -90,3 +90,10 @@ async def test_it_says_how_many_endpoints_each_backend_has(world: EdgeWorld) -> 
     assert (await scraped(world))["seaway_edge_endpoints", "web"] == 1
     await world.put(ingress("empty", rule("empty.example", "/", "nobody:80")), service("nobody"))
     assert (await scraped(world))["seaway_edge_endpoints", "nobody"] == 0
+
+
+async def test_what_the_edge_answers_itself_is_counted_for_the_ingress_that_it_is_about(world: EdgeWorld) -> None:
+    await world.put(ingress("empty", rule("empty.example", "/", "nobody:80")), service("nobody"))
+    assert (await world.ask("empty.example")).status == 503
+    await counted(world, "seaway_edge_requests_total5xx", "empty", 1)
+    assert ("seaway_edge_upstream_seconds_count", "empty") not in await scraped(world)

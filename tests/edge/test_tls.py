@@ -155,6 +155,27 @@ async def test_a_secret_that_cannot_be_used_is_told_and_the_default_certificate_
     assert world.wanted.problems == ()
 
 
+async def test_hosts_without_a_certificate_are_served_with_the_operators_default(
+    tmp_path: Path, installation: Installation
+) -> None:
+    async with edge(tmp_path, installation, default_ssl_certificate="default/wide") as world:
+        await world.put(service("web"), *await world.serve("web"))
+        await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
+        assert await name_of(world, "other.example") == DEFAULT
+        (problem,) = (one for one in world.wanted.problems if one.ref.name == "wide")
+        assert "which --default-ssl-certificate names, does not exist; create it" in problem.message
+        await learn(world, "wide", AUTHORITY.issue("*.example"))
+        assert [await name_of(world, host) for host in ("other.example", "shop.example")] == ["*.example", "*.example"]
+        await learn(world, "cert", AUTHORITY.issue("shop.example"))
+        assert await name_of(world, "shop.example") == "shop.example"
+        await learn(world, "wide", AUTHORITY.issue("*.new.example"))
+        assert await name_of(world, "other.example") == "*.new.example", "at once, without a reload"
+        assert {problem.reason for problem in world.wanted.problems} == set()
+        world.applier.want(world.wanted.learn(keypairs.absent("default", "wide", "is bad")).entries)
+        await world.settle()
+        assert await name_of(world, "other.example") == DEFAULT
+
+
 async def test_who_asks_a_host_with_a_certificate_by_http_is_sent_to_https(world: EdgeWorld) -> None:
     await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
     answer = await world.ask("shop.example", "/a?b=1")

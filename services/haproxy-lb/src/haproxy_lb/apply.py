@@ -16,7 +16,7 @@ import structlog
 from common.backoff import Backoff
 from haproxy_lb import effects
 from haproxy_lb.configure import NOTHING, Configuration
-from haproxy_lb.desire import Desires, held_by, service_of
+from haproxy_lb.desire import Desired, Desires, held_by, service_of
 from haproxy_lb.kernel import Kernel, KernelError
 from haproxy_lb.leaving import Leaving
 from haproxy_lb.live import Live
@@ -24,7 +24,7 @@ from haproxy_lb.model import BackendKey, Wanted
 from haproxy_lb.plan import plan
 from haproxy_lb.rules import FRONTS, DeleteServer
 from haproxy_lb.runtime import Lost, Runtime
-from haproxy_lb.slots import Allotment, Slot, allot, kind_of
+from haproxy_lb.slots import Allotment, Layout, Slot, allot, kind_of
 
 BACKOFF: Final = Backoff(first=0.02, most=0.25, factor=2, jitter=0.5)
 PROVE: Final = Backoff(first=0.03, most=1.0, factor=1.5, jitter=0.2)  # between two looks at servers that are not proven yet
@@ -160,13 +160,15 @@ class Applier:
         since, self._since, self._busy = self._since, None, True
         before = self._desired.slots
         try:
-            self._allotment = self._allot(live)
+            self._allotment = self._allot(live, live.layout)
             self._desired = self._desires.of(self._wanted, self._allotment.slots)
             changed = _changed(before, self._desired.slots) | self._waiting
             await self._execute(live, live.held.slots.keys() if whole else changed)
             self._configuration.meet(self._wanted.peers)
             self._configuration.note(live.layout, self._desired)
-            if await self._configuration.renew(live.process, live.layout, self._allotment.needed, self._desired):
+            if await self._configuration.renew(
+                live.process, live.layout, self._allotment.needed, lambda goal: self._next(live, goal)
+            ):
                 self._live, self._since = None, since
         except BaseException:
             self._since = since if self._since is None else self._since
@@ -178,13 +180,17 @@ class Applier:
         if since is not None and self._live is not None and self._trouble is None:
             effects.LATENCY.observe(self._now() - since)
 
-    def _allot(self, live: Live) -> Allotment:
+    def _next(self, live: Live, layout: Layout) -> Desired:
+        """What a HAProxy with this layout should begin with, so that it need not be told afterwards."""
+        return self._desires.of(self._wanted, self._allot(live, layout).slots)
+
+    def _allot(self, live: Live, layout: Layout) -> Allotment:
         """Who has a slot keeps it. After a restart of ours, that is told by the fronts that HAProxy has."""
         kinds = {key: kind_of(backend.treatment) for key, backend in self._wanted.backends.items()}
         told = held_by(live.held.tables[FRONTS])
         known = {key: slot for key in kinds if (slot := self._allotment.slots.get(key) or told.get(service_of(key))) is not None}
         taken = {slot for slot, servers in live.held.slots.items() if servers} | set(told.values())
-        return allot(kinds, known, taken, live.layout)
+        return allot(kinds, known, taken, layout)
 
     async def _execute(self, live: Live, slots: Iterable[Slot]) -> None:
         """Brings the servers of `slots`, and all tables, to what they should be."""

@@ -7,7 +7,7 @@ tried again and again where HAProxy does not want it.
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -73,8 +73,10 @@ class Configuration:
             await self._write()
             await asyncio.sleep(max(_REST, 10 * (loop.time() - began)))
 
-    async def renew(self, process: Process, running: Layout, needed: Layout, desired: Desired) -> bool:
-        """Begins anew if `process` runs with another configuration than it should. Whether it did. Raises Lost."""
+    async def renew(self, process: Process, running: Layout, needed: Layout, then: Callable[[Layout], Desired]) -> bool:
+        """Begins anew if `process` runs with another configuration than it should; `then` is what the next one begins with. Whether it
+        did. Raises Lost.
+        """
         goal = fitting(self.frame.slots, running, needed)
         name = self._name(goal)
         now = asyncio.get_running_loop().time()
@@ -82,9 +84,9 @@ class Configuration:
             return False
         self._refused = (name, now + _AGAIN)
         # From here on nobody writes what the next one shall not begin with.
-        self._latest = (goal, desired)
+        before, self._latest = self._latest, (goal, then(goal))
         if not await self._write():
-            self._latest = (running, desired)
+            self._latest = before
             return False
         cause = "configuration" if goal == running else "slots"
         effects.RELOADS.labels(cause).inc()

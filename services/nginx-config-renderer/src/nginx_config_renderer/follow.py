@@ -58,6 +58,7 @@ class Intake:
         self._agreement = Agreement(reports)
         self._options_known = False
         self._streams_known = False
+        self._secure_later = False
         self.listeners = asyncio.Event()
 
     @property
@@ -122,7 +123,8 @@ class Intake:
                 async with asyncio.timeout(_TRY_PORTS if trouble else None):
                     await self.secured.wait()
             self.secured.clear()
-            if self._wanted.awaited:
+            self._secure_later = bool(self._wanted.awaited)
+            if self._secure_later:
                 continue
             keep = bool(self._wanted.unread)  # what nobody has read yet may need what nginx has
             trouble = await configurator.secure(self._wanted.secured, self._wanted.authorities, keep=keep)
@@ -158,8 +160,8 @@ class Intake:
             return
         if not self._streams_known or news.streams.listeners:
             self.listeners.set()
-        if not self._streams_known:
-            self._streams_known = True
+        if not self._streams_known or self._secure_later:
+            self._streams_known, self._secure_later = True, False
             self.secured.set()
         self._files.release()
 

@@ -124,6 +124,11 @@ def certificate_entry(found: HostCertificates) -> str:
     return _json(asked | ({"s": True} if found.clients.passed else {}))
 
 
+def shown_entry(pair: str) -> str:
+    """The entry of hosts that have no certificate of their own."""
+    return _json([pair])
+
+
 def pair_entry(pair: KeyPair) -> str:
     """The entry of a key pair. It is a secret."""
     return _json({"c": pair.chain, "k": pair.key})

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from common.contracts.objects import ConfigMap, Service
+from common.contracts.objects import ConfigMap, Secret, Service
 from common.contracts.refs import ObjectRef, Resource
 from common.kube.election import LEASES, Terms, lasting
 from common.runtime.settings import ServiceSettings
@@ -77,6 +77,11 @@ class Settings(ServiceSettings):
         "",
         pattern=_NAME_OR_NONE,
         description="Namespace and name of a Service whose first port answers what no Ingress claims, instead of 404.",
+    )
+    default_ssl_certificate: str = Field(
+        "",
+        pattern=_NAME_OR_NONE,
+        description="Namespace and name of a Secret with the certificate of hosts that have none; a self-signed one without it.",
     )
     disable_svc_external_name: bool = Field(
         default=False, description="Whether Services of type ExternalName are refused instead of looked up."
@@ -220,6 +225,7 @@ class Settings(ServiceSettings):
         loopback = self.manifests is not None if self.loopback_endpoints is None else self.loopback_endpoints
         return Around(
             fallback=_ref(Service.resource, self.default_backend_service),
+            shown=_ref(Secret.resource, self.default_ssl_certificate),
             published=_ref(Service.resource, self.publish_service),
             reach=Reach(loopback=loopback, external=not self.disable_svc_external_name, reserved=self._reserved),
         )

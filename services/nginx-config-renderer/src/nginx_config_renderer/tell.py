@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
+from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
 from common.runtime.reports import Reports
@@ -80,4 +81,5 @@ class Teller:
 
 
 def _alert(ref: ObjectRef, message: str | None) -> str | None:
-    return f"Ingress {ref.namespace}/{ref.name}: {message}" if message is not None else None
+    named = f"Ingress {ref.namespace}/{ref.name}: " if ref.resource == Ingress.resource else ""
+    return f"{named}{message}" if message is not None else None

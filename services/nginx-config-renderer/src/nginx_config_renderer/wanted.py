@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Final, Generic, TypeVar
 
-from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Secret, Service
+from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Projection, Secret, Service
 from common.contracts.objects.meta import Metadata
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource
@@ -37,6 +37,7 @@ from nginx_config_renderer.derive.indexes import (
 from nginx_config_renderer.derive.policies import policies
 from nginx_config_renderer.derive.reach import EVERYWHERE, Reach, Reaching, reaching
 from nginx_config_renderer.derive.secured import Installed, bounds, installed
+from nginx_config_renderer.derive.shown import BY_SHOWN, SHOWN, Shown, shown, shown_needs, shown_pairs
 from nginx_config_renderer.derive.usual import Usual, accepted
 from nginx_config_renderer.entering import Entered, Entering
 from nginx_config_renderer.keypairs import KeyPair
@@ -52,6 +53,7 @@ from nginx_config_renderer.render import (
     host_key,
     pair_entry,
     policy_entry,
+    shown_entry,
 )
 from nginx_config_renderer.resolved import Resolved
 from nginx_config_renderer.streams import Entrances
@@ -69,17 +71,19 @@ FOLLOWED: Final[tuple[Resource, ...]] = (
 NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
 NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
-_LOCAL: Final = (Fallback, Installed, KeyPair, Reaching, Resolved, Tripped, Usual)  # objects that no message carries
+_LOCAL: Final = (Fallback, Installed, KeyPair, Reaching, Resolved, Shown, Tripped, Usual)  # objects that no message carries
 _INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """What the settings say of the surroundings: the Service that answers what nobody claims, the Service whose addresses the Ingresses
+    """What the settings say of the surroundings: the Service that answers what nobody claims, the Secret with the
+    certificate of hosts that have none, the Service whose addresses the Ingresses
     show, and how far requests may go.
     """
 
     fallback: ObjectRef | None = None
+    shown: ObjectRef | None = None
     published: ObjectRef | None = None
     reach: Reach = EVERYWHERE
 
@@ -140,7 +144,7 @@ class Wanted:
         self._ours = ours
         self._around = around
         self._options = options
-        self._store = Store(*INDEXES, BY_FALLBACK)
+        self._store = Store(*INDEXES, BY_FALLBACK, BY_SHOWN)
         self._replica = Replica(cluster, self._store, partial={ConfigMap.resource})
         self._refused: tuple[Problem, ...] = ()
         self._hosts = Table(self._store, BY_HOST, routes(ours, switches))
@@ -150,6 +154,8 @@ class Wanted:
         self._needs = Table(self._store, BY_SECRET, needs(ours))
         self._secured = Table(self._store, BY_SECURED, bounds(ours))
         self._names = Table(self._store, BY_EXTERNAL_NAME, names(ours))
+        self._shown = Table(self._store, BY_SHOWN, shown_pairs())
+        self._shown_needs = Table(self._store, BY_SHOWN, shown_needs())
         self._fallback = Table(self._store, BY_FALLBACK, fallback_endpoints())
         self._standings = Table(self._store, BY_NAME, standings(ours, switches))
         self._parts: tuple[Part[Any, Any], ...] = (
@@ -159,6 +165,7 @@ class Wanted:
             Part(CERTIFICATES, self._certificates, host_key, certificate_entry),
             Part(PAIRS, self._pairs, str, pair_entry),
             Part(BACKENDS, self._fallback, str, backend_entry),
+            Part(PAIRS, self._shown, lambda _: SHOWN, pair_entry),
         )
         self._entries: dict[Entry, str] = {}
         self.entering = Entering(self._store, ours, entrances)
@@ -166,7 +173,12 @@ class Wanted:
 
     def _settle(self, around: Around) -> None:
         """Puts what the settings say into the store."""
-        known = [reaching(around.reach), *([fallback(around.fallback)] if around.fallback is not None else [])]
+        known: list[Projection] = [reaching(around.reach)]
+        if around.fallback is not None:
+            known.append(fallback(around.fallback))
+        if around.shown is not None:
+            known.append(shown(around.shown))
+            self._entries[CERTIFICATES, SHOWN] = shown_entry(SHOWN)
         self._take([change for change in map(self._store.apply, known) if change is not None])
         for key in self._fallback.values:
             self._entries[HOSTS, FALLBACK] = fallback_entry(key)
@@ -179,7 +191,7 @@ class Wanted:
     @property
     def needs(self) -> Mapping[PairKey, Need]:
         """The Secrets whose data must be read."""
-        return self._needs.values
+        return {**self._needs.values, **self._shown_needs.values}
 
     @property
     def names(self) -> frozenset[str]:
@@ -305,13 +317,17 @@ class Wanted:
         key = PairKey(pair.metadata.namespace, pair.metadata.name)
         hosts = {host for ingress in self._store.by(BY_SECRET, key) for host in tls_hosts(ingress)}
         users = ((POLICIES, str(key_of(ingress))) for ingress in self._store.by(BY_SECRET, key))
-        known = {(PAIRS, str(key)), *((CERTIFICATES, host_key(host)) for host in hosts), *users}
+        known = {*self._pairs_of(key), *((CERTIFICATES, host_key(host)) for host in hosts), *users}
         return replace(news, entries=news.entries | known)
+
+    def _pairs_of(self, key: PairKey) -> tuple[Entry, ...]:
+        """The entries of a key pair: by its name, and as the one of hosts that have none."""
+        return ((PAIRS, str(key)), *(((PAIRS, SHOWN),) if key in self._shown_needs.values else ()))
 
     @property
     def unread(self) -> tuple[PairKey, ...]:
         """The Secrets that are needed and not read yet."""
-        return tuple(key for key in self._needs.values if self._store.get(KeyPair, key.namespace, key.name) is None)
+        return tuple(key for key in self.needs if self._store.get(KeyPair, key.namespace, key.name) is None)
 
     @property
     def unknown(self) -> frozenset[Entry]:
@@ -325,7 +341,7 @@ class Wanted:
         unresolved = [name for name in self._names.values if self._store.get(Resolved, "", name) is None]
         leading = (entry for name in unresolved for entry in self._leading_to(name))
         certificates = ((CERTIFICATES, host_key(host)) for host in hosts)
-        return frozenset({*((PAIRS, str(key)) for key in unread), *certificates, *treated, *leading})
+        return frozenset({*(entry for key in unread for entry in self._pairs_of(key)), *certificates, *treated, *leading})
 
     def resolve(self, found: Resolved) -> News:
         """Takes what a name means. All that depends on it is told, since it was unknown before."""
@@ -395,7 +411,10 @@ class Wanted:
         shown = self._around.published
         ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
         options = any(change.ref == self._options for change in changes)
-        needs, named = bool(self._needs.update(changes).values), bool(self._names.update(changes).values)
+        needs, named = (
+            bool({**self._needs.update(changes).values, **self._shown_needs.update(changes).values}),
+            bool(self._names.update(changes).values),
+        )
         secured = bool(self._secured.update(changes).values)
         problems |= self._standings.update(changes).problems
         return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, secured, entered)

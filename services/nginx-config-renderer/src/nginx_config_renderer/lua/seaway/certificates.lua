@@ -9,6 +9,7 @@ local tables = require("seaway.tables")
 
 local find, lower, sub = string.find, string.lower, string.sub
 local ANY_HOST = "*"
+local SHOWN = "@default" -- for hosts without a certificate, if the operator has given one
 
 local certificates = {} -- `passed`: the directory of the hosts that are passed on, where there can be any
 
@@ -116,15 +117,13 @@ end
 
 -- Runs in the handshake.
 function certificates.choose()
-    local name = ssl.server_name()
-    if name == nil then
-        return
-    end
-    if certificates.passed and is_passed(lower(name)) then
+    local name = ssl.server_name() or ""
+    if name ~= "" and certificates.passed and is_passed(lower(name)) then
         return ngx.exit(ngx.ERROR)
     end
     certificates.refresh()
-    local entry = of(lower(name))
+    local shown = host_entry(SHOWN)
+    local entry = name ~= "" and of(lower(name)) or shown
     if entry == nil then
         return
     end
@@ -132,6 +131,9 @@ function certificates.choose()
         return ngx.exit(ngx.ERROR)
     end
     local found = usable(pairs_of(entry, lower(name)))
+    if #found == 0 and shown ~= nil then
+        found = usable(shown.pairs)
+    end
     if #found == 0 then
         return
     end

@@ -1,7 +1,7 @@
 -- What happens to a request, decided once, before anything else: which backend it goes to, and by which location; or what it is answered.
 --
 -- decide() says what is done, and seaway.explain tells it. route() does it: it gives the target (see seaway.targets), or nothing if the
--- request ends here, and where that is not as usual it names the location in $seaway_jump. finish() runs when the request is over.
+-- request is nobody's, and where it is not treated as usual it names the location in $seaway_jump. finish() runs when it is over.
 
 local backends = require("seaway.backends")
 local balance = require("seaway.balance")
@@ -182,10 +182,11 @@ function router.route()
         var.seaway_jump = answer
         return nil
     end
-    local target, location = router.decide(routes, paths.of_request(), router.scheme)
+    local target, location, route = router.decide(routes, paths.of_request(), router.scheme)
     if location ~= nil then
         var.seaway_jump = location
     end
+    target = target or route and route.target -- what the edge answers itself is counted and logged for whose it would have been
     return target and target.text
 end
 
