@@ -37,7 +37,9 @@ class Teller:
         self._unusable: dict[ObjectRef, str] = {}
 
     async def run(self) -> None:
-        """Tells until cancelled."""
+        """Tells until cancelled. What one who was killed may have left firing is ended first."""
+        for name in ("MessagesUntrusted", "TablesFull", "StreamsStale"):
+            self._reports.over(name, "critical")
         while True:
             if not self._wanted.awaited:
                 self._tell_problems()

@@ -125,6 +125,7 @@ class Office:
         """Tells the world how we are doing; of trouble, when it has lasted for a while."""
         clock = asyncio.get_running_loop().time
         well = clock()
+        self._reports.over("ReplicaBlocked", "critical")  # one who was killed could not end it
         while self._relay is not None:
             trouble = self.trouble
             well = clock() if trouble is None else well
