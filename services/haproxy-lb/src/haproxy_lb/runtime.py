@@ -50,6 +50,11 @@ class _Connection(asyncio.StreamReaderProtocol):
         super().__init__(reader)
         self._ended = ended
 
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol. One who says no more does not listen either: the connection ends."""
+        super().eof_received()
+        return False
+
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         super().connection_lost(exc)
