@@ -24,7 +24,7 @@ from seaway.view import Format, dump, table
 WITHIN: Final = 8.0  # seconds for the first edge to answer
 GRACE: Final = 0.5  # ... and then for the others
 
-A = TypeVar("A", bound=BaseModel)
+A = TypeVar("A", Explanation, Page)
 
 ingress_app = typer.Typer(help="The Ingresses that the edges serve.", no_args_is_help=True)
 
@@ -141,8 +141,8 @@ async def _ask(bus: Bus, cluster: str, what: str, question: BaseModel, kind: typ
 
 def _of(edge: str, answers: list[A]) -> list[A]:
     """The answers of the edge that is meant, or all."""
-    names = sorted(str(one.instance) for one in answers)  # type: ignore[attr-defined]
-    chosen = [one for one in answers if edge in {"", one.instance}]  # type: ignore[attr-defined]
+    names = sorted(str(one.instance) for one in answers)
+    chosen = [one for one in answers if edge in {"", one.instance}]
     if not chosen:
         raise CommandError(f"there is no edge {edge!r}; there are {', '.join(names)}")
     return chosen

@@ -57,7 +57,7 @@ def addresses(seen: Picture) -> Iterator[tuple[str, ...]]:
         for node, one in sorted(holders.items()):
             mark = "?" if seen.silent(node) else ""
             note = _note(seen, node, holders, wanted=planned is not None)
-            yield (ip, owner, node + mark, _instance(one), _since(one, seen.now), home, note)
+            yield (ip, owner, node + mark, one.instance, _since(one, seen.now), home, note)
 
 
 def nodes(seen: Picture) -> Iterator[tuple[str, ...]]:
@@ -106,10 +106,6 @@ def _complaint(seen: Picture, heard: Heard | None) -> str:
     if heard.said.revision != seen.plan.revision:
         return f"plan {seen.plan.revision} is not in force there yet"
     return _NOBODY
-
-
-def _instance(one: HeldAddress) -> str:
-    return f"seaway-{ip_address(one.ip).version}-{one.group}"
 
 
 def _since(one: HeldAddress, now: float) -> str:

@@ -6,7 +6,6 @@ Nodes repeat what they say, so one that was not heard for a while is silent: it 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Final, Protocol
 
 from common.codec import CodecError, decode
@@ -93,4 +92,4 @@ def read(messages: Iterable[Stored], now: float) -> Wished:
 
 def _held(said: VipNode, *, silent: bool) -> Iterable[tuple[str, Holder]]:
     for one in said.held:
-        yield one.ip, Holder(said.node, f"seaway-{ip_address(one.ip).version}-{one.group}", one.since, silent)
+        yield one.ip, Holder(said.node, one.instance, one.since, silent)

@@ -16,6 +16,8 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from common.contracts.vips import instance_name
+
 Address = IPv4Address | IPv6Address
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
@@ -29,11 +31,6 @@ def family_of(address: Address) -> Family:
 def order(address: Address) -> tuple[int, int]:
     """A key that sorts addresses of both families."""
     return (address.version, int(address))
-
-
-def instance_name(family: int, group: int) -> str:
-    """As keepalived calls the instance of a group in a family."""
-    return f"seaway-{family}-{group}"
 
 
 class Standing(IntEnum):

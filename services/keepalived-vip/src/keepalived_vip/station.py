@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from common.contracts.vips import HeldAddress, VipMoved, VipNode
+from common.contracts.vips import HeldAddress, VipMoved, VipNode, instance_name
 from common.process import atomic_write
 from common.runtime.reports import timestamp
 from keepalived_vip import metrics
@@ -21,7 +21,7 @@ from keepalived_vip.edges import Edges
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.kernel import Kernel
 from keepalived_vip.known import Known
-from keepalived_vip.model import Address, Member, instance_name, order
+from keepalived_vip.model import Address, Member, order
 from keepalived_vip.plan import TooManyError, layout
 from keepalived_vip.render import INTERFACE
 from keepalived_vip.rtnetlink import Place

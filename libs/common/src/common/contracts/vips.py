@@ -6,6 +6,7 @@ Both stand among the wishes (`wanted.v1`), where only the newest of each stays:
     wanted.v1.<cluster>.keepalived-vip.node=2F<name>    what a node has in force, said again every few seconds for as long as it lives
 """
 
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -61,12 +62,22 @@ class VipPlan(_Said):
     former: tuple[PlannedAddress, ...] = ()
 
 
+def instance_name(family: int, group: int) -> str:
+    """As keepalived calls the VRRP instance of a group in a family, 4 or 6."""
+    return f"seaway-{family}-{group}"
+
+
 class HeldAddress(_Said):
     """An address that a node has on its interface; its group, and since when (RFC 3339)."""
 
     ip: str
     group: int
     since: str
+
+    @property
+    def instance(self) -> str:
+        """The VRRP instance that holds it."""
+        return instance_name(ip_address(self.ip).version, self.group)
 
 
 class VipNode(_Said):
