@@ -47,6 +47,11 @@ def processes(pid: int, *words: str) -> frozenset[int]:
     return frozenset(one.pid for one in family(pid) if all(word in one.command for word in words))
 
 
+def at_work(pid: int) -> float:
+    """As `processor`, of nginx's workers; of the whole family where there are none."""
+    return sum(map(processor, processes(pid, "nginx: worker process") or {pid}))
+
+
 def processor(pid: int) -> float:
     """Seconds for which a process and all that it started have kept a processor busy (proc_pid_stat(5), utime and stime)."""
     seconds, waiting = 0.0, [pid]
