@@ -1,13 +1,14 @@
 -- What is counted of requests, by Ingress: never by what a client sends, of which there is no end.
 --
--- A worker counts in its own memory and adds what is new to shared memory each second, and when it ends; so a request waits for nobody, and a
--- reload loses nothing. Where that memory is full, what is new is not counted, and that is.
+-- A worker counts in its own memory and adds what is new to shared memory each second, some of it at a time, and when it ends; so a request
+-- waits for nobody, and a reload loses nothing. Where that memory is full, what is new is not counted, and that is.
 
 local shared = ngx.shared.seaway_counts
 
 local counts = {}
 
 local FLUSH = 1 -- seconds
+local AT_ONCE = 100 -- Ingresses, before requests get a turn
 local BUCKETS = { 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10 }
 local LOST = "lost"
 
@@ -22,7 +23,7 @@ for index = 1, #BUCKETS + 1 do
     TOOK[index], UPSTREAM[index] = "t" .. index, "u" .. index
 end
 
-local fresh = {} -- Ingress -> cell -> number
+local fresh, leaving = {}, {} -- Ingress -> cell -> number
 
 local function bucket(seconds)
     for index = 1, #BUCKETS do
@@ -76,21 +77,34 @@ local function store(key, number)
     end
 end
 
-function counts.flush()
-    local old = fresh
-    fresh = {}
-    for ingress, cells in pairs(old) do
+local function leave(from, rest)
+    local stored = 0
+    for ingress, cells in pairs(from) do
+        from[ingress] = nil
         for cell, number in pairs(cells) do
             store(ingress .. " " .. cell, number)
+        end
+        stored = stored + 1
+        if rest ~= nil and stored % AT_ONCE == 0 then
+            rest()
         end
     end
 end
 
+-- Adds all that is new to shared memory. `rest` is called in between, if it is given; whoever flushes then takes what is left too.
+function counts.flush(rest)
+    leave(leaving)
+    leaving, fresh = fresh, {}
+    leave(leaving, rest)
+end
+
 function counts.init_worker()
     shared:safe_add(LOST, 0)
-    local function tick(ending)
-        counts.flush()
-        return not ending
+    local function rest()
+        ngx.sleep(0)
+    end
+    local function tick()
+        counts.flush(rest)
     end
     ngx.timer.every(FLUSH, tick)
 end
