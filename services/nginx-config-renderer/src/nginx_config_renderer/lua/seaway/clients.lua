@@ -13,6 +13,8 @@ void *SSL_get_session(const void *ssl);
 int SSL_SESSION_set1_id_context(void *session, const unsigned char *context, unsigned int length);
 ]])
 
+local var = ngx.var
+
 local BAD_REQUEST, MISDIRECTED = "@400", "@421"
 local NEVER = "seaway: never" -- a context that no server has, by which OpenSSL tells whose sessions it may resume
 
@@ -46,6 +48,16 @@ function clients.ask(client)
     return true
 end
 
+-- Lets the backend know.
+local function tell(verdict, shown)
+    var.seaway_client_verify = verdict
+    var.seaway_client_subject = var.ssl_client_s_dn or ""
+    var.seaway_client_issuer = var.ssl_client_i_dn or ""
+    if shown then
+        var.seaway_client_certificate = var.ssl_client_escaped_cert or ""
+    end
+end
+
 -- What a client is answered; nil if it may come in. `named`: in the handshake it has named this host.
 function clients.judge(client, named)
     if client.authorities == nil then
@@ -53,11 +65,11 @@ function clients.judge(client, named)
     elseif not named then
         return MISDIRECTED
     end
-    local verdict = ngx.var.ssl_client_verify
+    local verdict = var.ssl_client_verify
     if verdict ~= "SUCCESS" and client.verify ~= "optional_no_ca" and not (verdict == "NONE" and client.verify == "optional") then
         return BAD_REQUEST
     end
-    ngx.var.seaway_client = client.shown and "shown" or "asked"
+    tell(verdict, client.shown)
     return nil
 end
 

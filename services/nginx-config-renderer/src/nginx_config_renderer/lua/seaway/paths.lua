@@ -1,8 +1,10 @@
 -- The path of a request, as routes are written: decoded and normalised, but for the slash that is written %2F, which separates nothing.
 --
 -- nginx's own $uri has that decoded too, so it is used where there is none. derive/paths.py does the same with what users write.
+--
+-- It is taken from the first line of the request, since that also tells whether the whole address stands there, with the host.
 
-local byte, char, find, gsub, sub = string.byte, string.char, string.find, string.gsub, string.sub
+local byte, char, find, gsub, match, sub = string.byte, string.char, string.find, string.gsub, string.match, string.sub
 local concat, tonumber = table.concat, tonumber
 local var = ngx.var
 
@@ -51,23 +53,36 @@ local function normalise(path)
     return "/" .. concat(kept, "/", 1, count) .. final
 end
 
--- Nil if the path is meant to deceive.
+-- What stands before a query in what is asked for: "/a" of "GET /a?b HTTP/1.1". Nil if it is no path.
+local function written(line)
+    local from = find(line, " /", 1, true)
+    if from == nil then
+        return nil
+    end
+    local query = find(line, "?", from, true)
+    local last = query or find(line, " ", from + 1, true) -- which HTTP/0.9 has not
+    return sub(line, from + 1, last and last - 1)
+end
+
+-- The path of the request, which is nil if it is meant to deceive, and the host that its first line names, if it does.
 function paths.of_request()
-    local path = var.request_uri
-    local query = find(path, "?", 1, true)
-    if query ~= nil then
-        path = sub(path, 1, query - 1)
+    local line = var.request
+    local path = written(line)
+    local host
+    if path == nil then
+        host = match(line, "^%S+ +[hH][tT][tT][pP][sS]?://([^/?# ]+)")
+        path = gsub(var.request_uri, "%?.*$", "")
     end
     if not find(path, "%", 1, true) then
         if find(path, "//", 1, true) or find(path, "/.", 1, true) or find(path, "#", 1, true) then
-            return var.uri
+            return var.uri, host
         end
-        return path -- which is nearly always
+        return path, host -- which is nearly always
     end
     if find(path, "%%2[fF]") or find(path, "%%252[fF]") then
-        return normalise(path)
+        return normalise(path), host
     end
-    return var.uri
+    return var.uri, host
 end
 
 return paths

@@ -10,6 +10,7 @@ local canary = require("seaway.canary")
 local certificates = require("seaway.certificates")
 local cjson = require("cjson.safe")
 local counts = require("seaway.counts")
+local ids = require("seaway.ids")
 local paths = require("seaway.paths")
 local policies = require("seaway.policies")
 local tables = require("seaway.tables")
@@ -176,13 +177,18 @@ end
 
 function router.route()
     router.refresh()
+    var.seaway_new_id = ids.new()
+    local path, asked = paths.of_request()
+    if asked ~= nil then
+        var.seaway_asked_host = asked
+    end
     local routes = router.routes_of(var.host)
     local answer = routes ~= nil and routes.guarded and keep_out(routes) or nil
     if answer ~= nil then
         var.seaway_jump = answer
         return nil
     end
-    local target, location, route = router.decide(routes, paths.of_request(), router.scheme)
+    local target, location, route = router.decide(routes, path, router.scheme)
     if location ~= nil then
         var.seaway_jump = location
     end

@@ -7,6 +7,7 @@
 -- The memory survives a reload. When nginx starts anew it is empty, and the renderer's journal is read before the first request.
 
 local cjson = require("cjson.safe")
+local ids = require("seaway.ids")
 
 local shared = ngx.shared
 local meta = shared.seaway_meta
@@ -22,15 +23,6 @@ local tables = { names = {}, fingerprint = "", master = 0 }
 for name, dict in pairs(dicts) do
     tables[name] = dict
     tables.names[#tables.names + 1] = name
-end
-
-local function new_instance()
-    local source = assert(io.open("/dev/urandom", "rb"))
-    local bytes = source:read(16)
-    source:close()
-    return (bytes:gsub(".", function(byte)
-        return string.format("%02x", byte:byte())
-    end))
 end
 
 local function write(name, key, value)
@@ -113,7 +105,7 @@ function tables.init(options)
     for _, journal in ipairs(options.journals) do
         replay(journal)
     end
-    meta:set("instance", new_instance())
+    meta:set("instance", ids.random(16))
 end
 
 return tables
