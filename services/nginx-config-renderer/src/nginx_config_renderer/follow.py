@@ -62,6 +62,11 @@ class Intake:
         self.listeners = asyncio.Event()
 
     @property
+    def complete(self) -> bool:
+        """Whether all that the cluster has is known, so that what is not there is not there."""
+        return not self._wanted.awaited
+
+    @property
     def needs(self) -> Mapping[PairKey, Need]:
         """The Secrets whose data must be read."""
         return self._wanted.needs
@@ -163,6 +168,8 @@ class Intake:
         if not self._streams_known or self._secure_later:
             self._streams_known, self._secure_later = True, False
             self.secured.set()
+            self.needed.set()
+            self.problems.set()  # or that there are none
         self._files.release()
 
     def _hand_on(self, news: News) -> None:

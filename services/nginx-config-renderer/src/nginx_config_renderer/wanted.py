@@ -3,10 +3,9 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import Final
 
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Projection, Secret, Service
 from common.contracts.objects.meta import Metadata
@@ -57,9 +56,7 @@ from nginx_config_renderer.render import (
 )
 from nginx_config_renderer.resolved import Resolved
 from nginx_config_renderer.streams import Entrances
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from nginx_config_renderer.tables import Part, Tables
 
 FOLLOWED: Final[tuple[Resource, ...]] = (
     IngressClass.resource,
@@ -107,27 +104,6 @@ class News:
     sightings: tuple[Sighting, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Part(Generic[K, V]):
-    """One of nginx's tables: how it is derived, and how its keys and values are written."""
-
-    name: str
-    table: Table[K, V]
-    key: Callable[[K], str]
-    entry: Callable[[V], str]
-    waits: Callable[[V], bool] = lambda _: False
-
-    def update(self, changes: Sequence[Change], have: Container[Entry]) -> tuple[dict[Entry, str | None], bool]:
-        """The entries that are different now, and whether the problems are. What waits leaves in its place what is there."""
-        delta = self.table.update(changes)
-        new: dict[Entry, str | None] = {}
-        for key, value in delta.values.items():
-            entry = self.name, self.key(key)
-            if value is None or not self.waits(value) or entry not in have:
-                new[entry] = None if value is None else self.entry(value)
-        return new, delta.problems
-
-
 class Wanted:
     """The wanted entries of one cluster, for one class of Ingresses."""
 
@@ -158,7 +134,7 @@ class Wanted:
         self._shown_needs = Table(self._store, BY_SHOWN, shown_needs())
         self._fallback = Table(self._store, BY_FALLBACK, fallback_endpoints())
         self._standings = Table(self._store, BY_NAME, standings(ours, switches))
-        self._parts: tuple[Part[Any, Any], ...] = (
+        self._tables = Tables(
             Part(HOSTS, self._hosts, host_key, host_entry),
             Part(BACKENDS, self._backends, str, backend_entry),
             Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry, lambda special: special.waits),
@@ -167,7 +143,6 @@ class Wanted:
             Part(BACKENDS, self._fallback, str, backend_entry),
             Part(PAIRS, self._shown, lambda _: SHOWN, pair_entry),
         )
-        self._entries: dict[Entry, str] = {}
         self.entering = Entering(self._store, ours, entrances)
         self._settle(around)
 
@@ -178,15 +153,15 @@ class Wanted:
             known.append(fallback(around.fallback))
         if around.shown is not None:
             known.append(shown(around.shown))
-            self._entries[CERTIFICATES, SHOWN] = shown_entry(SHOWN)
+            self._tables.fix((CERTIFICATES, SHOWN), shown_entry(SHOWN))
         self._take([change for change in map(self._store.apply, known) if change is not None])
         for key in self._fallback.values:
-            self._entries[HOSTS, FALLBACK] = fallback_entry(key)
+            self._tables.fix((HOSTS, FALLBACK), fallback_entry(key))
 
     @property
     def entries(self) -> Mapping[Entry, str]:
         """Everything that nginx should hold."""
-        return MappingProxyType(self._entries)
+        return self._tables.entries
 
     @property
     def needs(self) -> Mapping[PairKey, Need]:
@@ -231,7 +206,7 @@ class Wanted:
     def knows(self, name: str) -> bool:
         """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
         namespace, _, rest = name.partition("/")
-        return (BACKENDS, name) in self._entries or self._store.get(Ingress, namespace, rest) is not None
+        return (BACKENDS, name) in self._tables.entries or self._store.get(Ingress, namespace, rest) is not None
 
     @property
     def endpoints(self) -> Mapping[str, int]:
@@ -246,9 +221,8 @@ class Wanted:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
-        of_tables = (problem for part in self._parts for problem in part.table.problems)
-        standing = self._standings.problems
-        return tuple(sorted({*of_tables, *standing, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
+        derived = (*self._tables.problems, *self._standings.problems, *self.entering.problems)
+        return tuple(sorted({*derived, *self._replica.unreadable.values(), *self._refused}))
 
     @property
     def untrusted(self) -> str | None:
@@ -330,6 +304,11 @@ class Wanted:
         return tuple(key for key in self.needs if self._store.get(KeyPair, key.namespace, key.name) is None)
 
     @property
+    def undecided(self) -> frozenset[IngressKey]:
+        """The Ingresses that name such a Secret: nobody knows yet what is wrong with it."""
+        return frozenset(key_of(ingress) for key in self.unread for ingress in self._store.by(BY_SECRET, key))
+
+    @property
     def unknown(self) -> frozenset[Entry]:
         """Entries that depend on Secrets which are not read yet, or on names which were not looked up yet: whatever nginx has there is
         better than nothing.
@@ -396,17 +375,7 @@ class Wanted:
         return replace(news, problems=problems, comparisons=taken.comparisons, sightings=taken.sightings)
 
     def _take(self, changes: Sequence[Change]) -> News:
-        new: dict[Entry, str | None] = {}
-        problems = False
-        for part in self._parts:
-            entries, more_problems = part.update(changes, self._entries)
-            new |= entries
-            problems |= more_problems
-        for entry, text in new.items():
-            if text is None:
-                self._entries.pop(entry, None)
-            else:
-                self._entries[entry] = text
+        new, problems = self._tables.update(changes)
         entered = self.entering.update(changes)
         shown = self._around.published
         ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
@@ -417,4 +386,4 @@ class Wanted:
         )
         secured = bool(self._secured.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, secured, entered)
+        return News(new, problems or entered.problems, needs, ingresses, options, named, secured, entered)

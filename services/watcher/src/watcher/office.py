@@ -26,6 +26,7 @@ from watcher.relay import Relay
 from watcher.settings import Settings
 
 BACKOFF: Final = Backoff(first=0.2, most=5)
+LEADER: Final = "leader"  # in whose name alerts are told: there is one at a time, and the next ends what it left
 _LOOK: Final = 1.0  # seconds between two looks at ourselves
 _PATIENCE: Final = 5.0  # seconds that something may be wrong before somebody is told
 
@@ -60,6 +61,7 @@ class Office:
         self._settings = settings
         self._sources = sources
         self._reports = reports
+        self._of_leader = reports.of(LEADER)
         self._publisher: StatePublisher | None = None
         self._relay: Relay | None = None
         self._running: Sequence[Source] = ()
@@ -125,7 +127,7 @@ class Office:
         """Tells the world how we are doing; of trouble, when it has lasted for a while."""
         clock = asyncio.get_running_loop().time
         well = clock()
-        self._reports.over("ReplicaBlocked", "critical")  # one who was killed could not end it
+        self._of_leader.over("ReplicaBlocked", "critical")  # one who was killed could not end it
         while self._relay is not None:
             trouble = self.trouble
             well = clock() if trouble is None else well
@@ -135,7 +137,7 @@ class Office:
             UNREADABLE.set(len(problems))
             BLOCKED.set(self._blocked_for())
             self._reports.problems(problems)
-            self._reports.alert("ReplicaBlocked", "critical", trouble if clock() - well >= _PATIENCE else None)
+            self._of_leader.alert("ReplicaBlocked", "critical", trouble if clock() - well >= _PATIENCE else None)
             await asyncio.sleep(_LOOK)
 
     def _blocked_for(self) -> float:

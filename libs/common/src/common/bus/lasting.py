@@ -80,6 +80,10 @@ class LastingBus:
         """See `Bus`."""
         return await self._there.get_last(stream, subject)
 
+    async def recall(self, stream: str, subject: str) -> Message | None:
+        """See `Bus`."""
+        return await self._there.recall(stream, subject)
+
     async def get(self, stream: str, sequence: int) -> Message | None:
         """See `Bus`."""
         return await self._there.get(stream, sequence)

@@ -109,9 +109,11 @@ class App(Generic[S]):
     def reports(self, bus: Bus) -> Reports:
         """The voice of the service on the bus: facts and alerts. What was said is sent before the end."""
         facts = FactPublisher(bus)
+        reports = Reports(facts, service=self.service, cluster=self.settings.cluster, instance=self.settings.instance)
         self.spawn("facts", facts.run())
+        self.spawn("alerts", reports.remember(bus))
         self.at_stop(Stage.FLUSH, "facts", facts.flush)
-        return Reports(facts, service=self.service, cluster=self.settings.cluster, instance=self.settings.instance)
+        return reports
 
     async def stop(self) -> bool:
         """Runs the stages; the tasks end before the last one. Whether everything was done in time. Raises what they raised."""
