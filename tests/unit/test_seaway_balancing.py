@@ -22,7 +22,7 @@ from haproxy_lb.rules import Admin, Server
 from haproxy_lb.slots import Slot
 from seaway.balancing import Scope, explain, picture, rows
 from seaway.lb import CONFIGMAPS
-from seaway.wished import SILENT, Wished, read
+from seaway.wished import DEAF, Wished, read
 
 AT = 1_000_000.0
 POOLS = "pools: [{name: public, addresses: [192.0.2.0/28]}, {name: shop, addresses: [192.0.2.32/28], namespaces: [shop]}]"
@@ -87,7 +87,7 @@ def test_an_address_is_told_with_its_pool_its_holder_and_who_shares_it() -> None
 
 
 def test_a_holder_that_is_silent_is_told_so_and_a_silent_balancer_says_nothing() -> None:
-    lines = told(wished(age=SILENT + 1, unwell=("10.0.0.1:8080",)))
+    lines = told(wished(age=DEAF + 1, unwell=("10.0.0.1:8080",)))
     assert f"held by node edge-1, in instance seaway-4-3, since {NOW}; that node is silent now" in lines
     assert "10.0.0.1:8080, in use; no balancer tells how it is" in lines
 
