@@ -46,12 +46,6 @@ async def api() -> AsyncIterator[KubeApi]:
         yield api
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def nats() -> AsyncIterator[NatsServer]:
     async with nats_server() as server:

@@ -52,6 +52,15 @@ class StoredMessage(Protocol):
         ...
 
 
+class TimedMessage(StoredMessage, Protocol):
+    """A message with the time at which the bus stored it, in seconds since 1970."""
+
+    @property
+    def time(self) -> float:
+        """When it was stored."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A sync marker held against the replica."""

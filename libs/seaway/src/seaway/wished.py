@@ -6,7 +6,7 @@ Nodes repeat what they say, so one that was not heard for a while is silent: it 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from common.codec import CodecError, decode
 from common.contracts.addresses import WHAT, AddressesWanted, WishError, read_wanted
@@ -16,25 +16,11 @@ from common.contracts.subjects import SubjectError
 from common.contracts.subjects import decode as text_of
 from common.contracts.vips import PLAN, HeldAddress, VipError, VipNode, VipPlan, read_vip
 from common.contracts.vips import SERVICE as VIP
+from common.replica import TimedMessage
 
 SILENT: Final = 20.0  # seconds; who holds addresses repeats every few
 DEAF: Final = 90.0  # ... and a balancer every thirty
 NO_PLAN: Final = VipPlan(instance="", revision=0)
-
-
-class Stored(Protocol):
-    """A message as the bus has it; `time` in seconds since 1970."""
-
-    @property
-    def subject(self) -> str: ...  # noqa: D102 see above
-    @property
-    def headers(self) -> Mapping[str, str]: ...  # noqa: D102
-    @property
-    def body(self) -> bytes: ...  # noqa: D102
-    @property
-    def time(self) -> float: ...  # noqa: D102
-    @property
-    def gone(self) -> bool: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +68,7 @@ class Wished:
         )
 
 
-def read(messages: Iterable[Stored], now: float) -> Wished:
+def read(messages: Iterable[TimedMessage], now: float) -> Wished:
     """What the messages of one cluster say."""
     wish: AddressesWanted | None = None
     plan = NO_PLAN

@@ -7,7 +7,6 @@ whose time comes to its end is told some weeks before, and is no key pair any mo
 import asyncio
 import contextlib
 import datetime as dt
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -18,6 +17,7 @@ from common.alarms import Alarm
 from common.backoff import Backoff
 from common.contracts.facts import Severity
 from common.runtime.reports import Reports
+from common.tries import Tries
 from nginx_config_renderer import keypairs, metrics
 from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
@@ -79,15 +79,16 @@ class Keyring:
 
     async def run(self) -> None:
         """Keeps the key pairs until cancelled."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             self._wants.needed.clear()
             trouble = await self._once()
             self._look_at_the_time()
-            attempt = attempt + 1 if trouble else 0
-            if trouble is None or attempt > _PATIENCE:
+            if trouble is None:
+                tries.done()
+            pause = tries.delay() if trouble else LOOK
+            if trouble is None or tries.failed > _PATIENCE:
                 self._reports.alert("SecretUnread", "warning", trouble)
-            pause = BACKOFF.delay(attempt - 1, random.random()) if attempt else LOOK  # noqa: S311 jitter
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wants.needed.wait()

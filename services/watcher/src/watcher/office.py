@@ -6,7 +6,6 @@ fenced.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -21,6 +20,7 @@ from common.contracts.subjects import STATE as STATE_ROOT
 from common.contracts.subjects import SYNC as SYNC_ROOT
 from common.contracts.subjects import encode
 from common.runtime.reports import Reports, timestamp
+from common.tries import Tries
 from watcher.model import Observation
 from watcher.relay import Relay
 from watcher.settings import Settings
@@ -88,7 +88,7 @@ class Office:
 
     async def hold(self, transitions: int) -> None:
         """Leads until cancelled. `transitions` counts changes of the leader. Raises Fenced."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             try:
                 await ensure_streams(self._bus, self._settings.stream_replicas)
@@ -99,8 +99,7 @@ class Office:
                 if fenced is not None:
                     raise fenced from None
                 log.warning("office.interrupted", reason="; ".join(sorted(str(error) for error in reasons)))
-            await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-            attempt += 1
+            await tries.pause()
 
     async def _lead(self, transitions: int) -> None:
         cluster = encode(self._settings.cluster)

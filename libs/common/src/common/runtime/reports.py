@@ -8,7 +8,6 @@ could end them: `remember` reads that list when the service begins.
 """
 
 import asyncio
-import random
 import uuid
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
@@ -37,6 +36,7 @@ from common.contracts.facts import (
 )
 from common.contracts.problems import Problem
 from common.contracts.subjects import alert_subject, event_subject, firing_subject
+from common.tries import Tries
 
 _BACKOFF: Final = Backoff(first=0.1, most=30, factor=2, jitter=1)
 
@@ -112,7 +112,7 @@ class Reports:
     async def remember(self, bus: Bus, backoff: Backoff = _BACKOFF) -> None:
         """Takes over what a former process of this instance left firing, and keeps what fires for the next one, until cancelled."""
         subject = firing_subject(self._cluster, self._service, self._instance)
-        remembered, attempt = False, 0
+        remembered, tries = False, Tries(backoff)
         while True:
             try:
                 if not remembered:
@@ -121,12 +121,11 @@ class Reports:
                 await self._news.wait()
                 self._news.clear()
                 await self._keep(bus, subject)
-                attempt = 0
+                tries.done()
             except BusError as error:
-                log.warning("alerts.not_kept", reason=str(error), attempt=attempt)
+                log.warning("alerts.not_kept", reason=str(error), attempt=tries.failed)
                 self._news.set()
-                await asyncio.sleep(backoff.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
 
     async def _keep(self, bus: Bus, subject: str) -> None:
         firing = Firing(instance=self._instance, alerts=self._alarms.firing)
