@@ -94,7 +94,9 @@ def test_one_round_leads_from_anything_to_what_should_be(data: st.DataObject, hi
         desired = proxy.desired(wanted)
         made = plan(proxy.held, desired)
         could = frozenset(
-            front for front in desired.tables[FRONTS] if _stays(proxy.held, desired, front) and _will_answer(desired, front)
+            front
+            for front in desired.tables[FRONTS]
+            if _stays(proxy.held, desired, front) and _can_answer(proxy.held, desired, front)
         )
         answered = proxy.answering(could)
         for command in (*made.first, *made.last):
@@ -114,9 +116,11 @@ def _stays(held: Held, desired: Desired, front: str) -> bool:
     return before == after
 
 
-def _will_answer(desired: Desired, front: str) -> bool:
+def _can_answer(held: Held, desired: Desired, front: str) -> bool:
+    """Whether it has a server that shall get connections, and of which it is not known already that it is unwell."""
     slot = Slot(desired.tables[FRONTS][front].split("|", 1)[0])
-    return any(not spec.draining for spec in desired.slots[slot].values())
+    unwell = {name for name, server in held.slots.get(slot, {}).items() if server.checking and not server.up}
+    return any(not spec.draining and name not in unwell for name, spec in desired.slots[slot].items())
 
 
 def _holds(held: Held, desired: Desired) -> None:
