@@ -33,7 +33,7 @@ async def process(bus: Bus, instance: str = "one") -> AsyncIterator[Reports]:
     """What a service says, until it is killed."""
     facts = FactPublisher(bus, backoff=QUICK)
     reports = Reports(facts, service="edge", cluster="t", instance=instance)
-    tasks = [asyncio.create_task(work) for work in (facts.run(), reports.remember(bus, QUICK))]
+    tasks = [asyncio.create_task(work) for work in (facts.run(), reports.remember(bus, QUICK, look=0.2))]
     try:
         yield reports
     finally:
@@ -123,6 +123,18 @@ async def test_what_the_list_says_that_nobody_can_read_hinders_nobody(alerts: Bu
         reports.alert("Down", "critical", "it is down")
         await until_fires(alerts, "one:Down")
         await until_kept(alerts, reports)
+
+
+async def test_a_bus_that_lost_everything_is_told_again_what_fires(alerts: Bus, backend: Backend) -> None:
+    async with process(alerts) as reports:
+        reports.alerts("Expiry", {"shop": EXPIRING})
+        await until_fires(alerts, "one:Expiry-shop")
+        (before,) = await firing(alerts)
+        for stream in (ALERTS, FIRING):
+            await backend.lose(stream.name)
+        await ensure_streams(alerts, backend.replicas, [ALERTS, FIRING])
+        await until_fires(alerts, "one:Expiry-shop")
+        assert await firing(alerts) == [before], "since then, and said once"
 
 
 async def test_a_service_that_begins_without_a_bus_ends_what_it_left_when_there_is_one() -> None:

@@ -42,6 +42,7 @@ FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9.-]*[a-z0-9])")
 VARIABLE = re.compile(rf"\b{PREFIX}[A-Z0-9_]*[A-Z0-9]\b")
 WORD = re.compile(r"[A-Z][a-z]+(?:[A-Z][a-z]+)+")
 FILE = re.compile(r"[\w./-]+\.(?:py|lua|js|sh|md|yaml|j2|conf|cfg|json|txt|env)")
+QUOTE = re.compile(r'"([^"`]+)"')
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
@@ -192,6 +193,20 @@ def test_files_and_targets_exist(page: Path) -> None:
     assert {link for link in LINK.findall(text) if not (page.parent / link).exists()} == set()
     spans = [span for span in INLINE.findall(text) if FILE.fullmatch(span) and not span.startswith(("/", "."))]
     assert {span for span in spans if not _exists(page, span)} == set()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/runbooks").glob("*.md")), ids=named)
+def test_what_a_runbook_quotes_is_said(page: Path) -> None:
+    """Whoever has a sentence before his eyes looks for it there."""
+    text = " ".join(line for line in text_of(page).splitlines() if not line.startswith("    "))
+    said = {part.strip() for quote in QUOTE.findall(INLINE.sub("", text)) for part in quote.split("…")}
+    plain = re.sub(r"\s+", " ", re.sub(r'"\n\s+f?"', "", code()))
+    assert {part for part in said if part.count(" ") > 1 and part not in plain} == set()
+
+
+def test_each_kind_of_test_is_told_in_contributing() -> None:
+    kinds = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")} | {"bench"}
+    assert {kind for kind in kinds if f"`tests/{kind}`" not in (ROOT / "CONTRIBUTING.md").read_text()} == set()
 
 
 def _exists(page: Path, name: str) -> bool:

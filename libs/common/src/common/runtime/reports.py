@@ -8,6 +8,7 @@ could end them: `remember` reads that list when the service begins.
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime
@@ -38,6 +39,7 @@ from common.contracts.problems import Problem
 from common.contracts.subjects import alert_subject, event_subject, firing_subject
 from common.tries import Tries
 
+_LOOK: Final = 60.0  # seconds between two looks whether the bus still knows what fires
 _BACKOFF: Final = Backoff(first=0.1, most=30, factor=2, jitter=1)
 
 log = structlog.get_logger(__name__)
@@ -109,8 +111,10 @@ class Reports:
         """Another voice, for what is not of this instance alone. Nothing is remembered of what it said."""
         return Reports(self._publisher, service=self._service, cluster=self._cluster, instance=instance)
 
-    async def remember(self, bus: Bus, backoff: Backoff = _BACKOFF) -> None:
-        """Takes over what a former process of this instance left firing, and keeps what fires for the next one, until cancelled."""
+    async def remember(self, bus: Bus, backoff: Backoff = _BACKOFF, look: float = _LOOK) -> None:
+        """Takes over what a former process of this instance left firing, and keeps what fires for the next one, until cancelled. A bus that
+        has lost what it was told is told again.
+        """
         subject = firing_subject(self._cluster, self._service, self._instance)
         remembered, tries = False, Tries(backoff)
         while True:
@@ -118,9 +122,14 @@ class Reports:
                 if not remembered:
                     self._raise(self._alarms.remember(await _recalled(bus, subject)))
                     remembered = True
-                await self._news.wait()
-                self._news.clear()
-                await self._keep(bus, subject)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(look):
+                        await self._news.wait()
+                if self._news.is_set():
+                    self._news.clear()
+                    await self._keep(bus, subject)
+                elif self._alarms.firing and await bus.recall(FIRING.name, subject) is None:
+                    self._raise(self._alarms.firing)
                 tries.done()
             except BusError as error:
                 log.warning("alerts.not_kept", reason=str(error), attempt=tries.failed)
