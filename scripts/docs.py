@@ -5,11 +5,12 @@ With `--check` it only says whether they are current.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 import haproxy_lb.annotations
 from common.bus.streams import ALL
@@ -17,6 +18,7 @@ from common.contracts import balancers, subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
 from common.contracts.facts import ALERT, FIRING, AddressGiven, Alert, Applied, Fact, Firing, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
+from common.contracts.objects.meta import Part, kubernetes_name
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
 from common.knobs import Knob
@@ -75,29 +77,35 @@ def _object(model: type[Projection]) -> str:
     return f"\n### {model.kind} ({model.api_version})\n\n`{subject}`\n{note}\n{_fields(model)}"
 
 
-def _fields(model: type[BaseModel], indent: str = "") -> str:
+def _fields(model: type[Any], indent: str = "") -> str:
     lines = []
-    for name, info in model.model_fields.items():
-        lines.append(f"{indent}- `{info.alias or name}`: {_type(info)}\n")
+    for name, annotation, required in _declared(model):
+        lines.append(f"{indent}- `{name}`: {_type(annotation)}{', required' if required else ''}\n")
         if name != "metadata":
-            lines.extend(_fields(part, indent + "  ") for part in _parts(info))
+            lines.extend(_fields(part, indent + "  ") for part in _parts(annotation))
     return "".join(lines)
 
 
-def _type(info: FieldInfo) -> str:
-    text = (
-        str(info.annotation)
-        if "[" in str(info.annotation) or "|" in str(info.annotation)
-        else getattr(info.annotation, "__name__", "")
-    )
-    for part in _parts(info):
+def _declared(model: type[Any]) -> Iterator[tuple[str, Any, bool]]:
+    """The fields of a model: name on the wire, type, whether it must be there."""
+    if issubclass(model, BaseModel):
+        yield from ((info.alias or name, info.annotation, info.is_required()) for name, info in model.model_fields.items())
+        return
+    types = get_type_hints(model)
+    for one in fields(model):
+        yield kubernetes_name(one.name), types[one.name], one.default is MISSING and one.default_factory is MISSING
+
+
+def _type(annotation: Any) -> str:
+    text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else annotation.__name__
+    for part in _parts(annotation):
         text = text.replace(f"{part.__module__}.{part.__qualname__}", part.__name__)
-    return text.replace("typing.", "") + (", required" if info.is_required() else "")
+    return text.replace("typing.", "").replace("collections.abc.Mapping", "dict")
 
 
-def _parts(info: FieldInfo) -> list[type[BaseModel]]:
-    candidates = [info.annotation, *getattr(info.annotation, "__args__", ())]
-    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
+def _parts(annotation: Any) -> list[type[Any]]:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel | Part)]
 
 
 def markers_and_facts() -> str:
