@@ -69,7 +69,6 @@ NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
 NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
 _LOCAL: Final = (Fallback, Installed, KeyPair, Reaching, Resolved, Shown, Tripped, Usual)  # objects that no message carries
-_INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +89,13 @@ NOTHING_AROUND: Final = Around()
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What some messages changed."""
+    """What some messages changed. `classes`: which Ingresses are ours, or what all of them show, may be different."""
 
     entries: frozenset[Entry]
     problems: bool
     needs: bool = False
-    ingresses: bool = False
+    ingresses: frozenset[ObjectRef] = frozenset()
+    classes: bool = False
     options: bool = False
     names: bool = False
     secured: bool = False
@@ -188,6 +188,15 @@ class Wanted:
     def all_ingresses(self) -> tuple[Ingress, ...]:
         """Everybody's Ingresses, sorted by name."""
         return self._store.all(Ingress)
+
+    @property
+    def ingress_refs(self) -> tuple[ObjectRef, ...]:
+        """Their names, in no order."""
+        return self._store.refs(Ingress)
+
+    def ingresses(self, refs: Iterable[ObjectRef]) -> Iterator[Ingress]:
+        """Those of them that there are."""
+        return (found for found in map(self._store.find, refs) if isinstance(found, Ingress))
 
     def ours(self, ingresses: Iterable[Ingress]) -> Iterator[Ingress]:
         """Those of them that are ours, one by one, since for ten thousand it takes a moment."""
@@ -378,7 +387,8 @@ class Wanted:
         new, problems = self._tables.update(changes)
         entered = self.entering.update(changes)
         shown = self._around.published
-        ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
+        ingresses = frozenset(change.ref for change in changes if change.ref.resource == Ingress.resource)
+        classes = any(change.ref.resource == IngressClass.resource or change.ref == shown for change in changes)
         options = any(change.ref == self._options for change in changes)
         needs, named = (
             bool({**self._needs.update(changes).values, **self._shown_needs.update(changes).values}),
@@ -386,4 +396,4 @@ class Wanted:
         )
         secured = bool(self._secured.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(new, problems or entered.problems, needs, ingresses, options, named, secured, entered)
+        return News(new, problems or entered.problems, needs, ingresses, classes, options, named, secured, entered)
