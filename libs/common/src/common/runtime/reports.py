@@ -19,7 +19,7 @@ import structlog
 from common.alarms import Alarm, Alarms
 from common.backoff import Backoff
 from common.bus.facts import FactPublisher
-from common.bus.protocol import HEADER_MESSAGE_ID, Bus, BusError
+from common.bus.protocol import HEADER_MESSAGE_ID, Bus, BusError, Conflict, Message
 from common.bus.streams import FIRING
 from common.codec import CodecError, decode, encode
 from common.contracts.events import CloudEvent
@@ -116,30 +116,38 @@ class Reports:
         has lost what it was told is told again.
         """
         subject = firing_subject(self._cluster, self._service, self._instance)
-        remembered, tries = False, Tries(backoff)
+        remembered, kept, tries = False, None, Tries(backoff)  # `kept` is the sequence of our list, if that is known
         while True:
             try:
-                if not remembered:
-                    self._raise(self._alarms.remember(await _recalled(bus, subject)))
-                    remembered = True
+                if kept is None:
+                    last = await bus.recall(FIRING.name, subject)
+                    self._raise(self._alarms.firing if remembered else self._alarms.remember(_alerts_of(last)))
+                    remembered, kept = True, last.sequence if last is not None else 0
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(look):
                         await self._news.wait()
                 if self._news.is_set():
-                    self._news.clear()
-                    await self._keep(bus, subject)
+                    kept = await self._keep(bus, subject, kept)
                 elif self._alarms.firing and await bus.recall(FIRING.name, subject) is None:
-                    self._raise(self._alarms.firing)
+                    kept = None
                 tries.done()
             except BusError as error:
+                if isinstance(error, Conflict):  # the list is not what we left there: the bus has lost it
+                    kept = None
                 log.warning("alerts.not_kept", reason=str(error), attempt=tries.failed)
-                self._news.set()
                 await tries.pause()
 
-    async def _keep(self, bus: Bus, subject: str) -> None:
+    async def _keep(self, bus: Bus, subject: str, kept: int) -> int:
+        """Puts the list in the place of the one at sequence `kept`; its own sequence. Raises BusError, and is to be done again then."""
+        self._news.clear()
         firing = Firing(instance=self._instance, alerts=self._alarms.firing)
         encoded = encode(firing_event(firing, service=self._service, id=_unique(), time=timestamp()))
-        await bus.publish(subject, encoded.body, {HEADER_MESSAGE_ID: encoded.headers["ce-id"], **encoded.headers})
+        headers = {HEADER_MESSAGE_ID: encoded.headers["ce-id"], **encoded.headers}
+        try:
+            return (await bus.publish(subject, encoded.body, headers, expected_last=kept)).sequence
+        except BusError:
+            self._news.set()
+            raise
 
     def _raise(self, changes: Iterable[Alert]) -> None:
         for alert in changes:
@@ -158,15 +166,14 @@ class Reports:
         self._publisher.say(subject, encoded.headers, encoded.body)
 
 
-async def _recalled(bus: Bus, subject: str) -> tuple[Alert, ...]:
+def _alerts_of(kept: Message | None) -> tuple[Alert, ...]:
     """What fired of a former process, as it last kept it. What cannot be read is nothing that could be ended."""
-    last = await bus.recall(FIRING.name, subject)
-    if last is None:
+    if kept is None:
         return ()
     try:
-        return read_firing(decode(last.headers, last.body)).alerts
+        return read_firing(decode(kept.headers, kept.body)).alerts
     except (CodecError, ValueError) as error:
-        log.warning("alerts.forgotten", subject=subject, reason=str(error))
+        log.warning("alerts.forgotten", subject=kept.subject, reason=str(error))
         return ()
 
 
