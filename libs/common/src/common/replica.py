@@ -125,7 +125,8 @@ class Replica:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
                 objects.append(read.object)
-                sightings.append(_sighting(self._note(read), str(read.version), message))
+                ref = self._note(read)
+                sightings.append(_sighting(ref, str(self._versions[ref]), message))
             elif isinstance(read, Problem):
                 objects.extend(self._kept(read.ref, before))
                 if read.ref in versions:
@@ -143,7 +144,8 @@ class Replica:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
                 changes.append(self.store.apply(read.object))
-                sightings.append(_sighting(self._note(read), str(read.version), message))
+                ref = self._note(read)
+                sightings.append(_sighting(ref, str(self._versions[ref]), message))
             elif isinstance(read, ObjectRef):
                 self._prints[read.resource].drop(read)
                 self._versions.pop(read, None)
@@ -158,9 +160,12 @@ class Replica:
         return Taken(tuple(change for change in changes if change is not None), tuple(comparisons), tuple(sightings))
 
     def _note(self, read: ObjectApplied) -> ObjectRef:
+        """Remembers it. Of its message nothing is kept, not even a text: of the ten thousand messages of a snapshot, each would keep the
+        memory around it from being given back.
+        """
         ref = read.ref
         self._prints[ref.resource].put(ref, read.digest)
-        self._versions[ref] = read.version
+        self._versions[ref] = ResourceVersion(read.version.text.encode().decode())
         return ref
 
     def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
