@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from common.contracts.ip import Address
 from common.pools import Pool, Pools, Range
-from haproxy_lb.allocation import Allocation, Granted, Reservation, allocate
+from haproxy_lb.allocation import Allocation, allocate
+from haproxy_lb.book import Granted, Reservation
 from haproxy_lb.claims import Claim, Port, ServiceName, Shown
 
 NOW = 1_000_000

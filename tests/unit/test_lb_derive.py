@@ -10,8 +10,8 @@ from common.contracts.objects import BY_KIND, Projection, Service
 from common.pools import Pool, Pools, Range
 from common.store import Change, Store, Table
 from common.testing.objects import endpoint_slice, service
-from haproxy_lb.allocation import Granted
 from haproxy_lb.annotations import PREFIX, TABLE, wishes
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import Claim, Port, ServiceName
 from haproxy_lb.derive.backends import backends
 from haproxy_lb.derive.claims import claims

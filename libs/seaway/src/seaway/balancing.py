@@ -12,8 +12,9 @@ from common.contracts.refs import ObjectRef
 from common.pools import Pool
 from common.replica import StoredMessage
 from haproxy_lb import records
-from haproxy_lb.allocation import Allocation, Granted, allocate
+from haproxy_lb.allocation import Allocation, allocate
 from haproxy_lb.annotations import Wishes, wishes
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import Claim, ServiceName
 from haproxy_lb.derive.classes import Class
 from haproxy_lb.knowledge import Knowledge

@@ -22,7 +22,8 @@ from common.kube.events import Recorder
 from common.runtime.reports import Reports
 from common.tries import Tries
 from haproxy_lb import metrics
-from haproxy_lb.allocation import Allocation, Granted, allocate
+from haproxy_lb.allocation import Allocation, allocate
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.display import Display
 from haproxy_lb.follow import Intake
