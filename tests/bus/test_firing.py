@@ -10,7 +10,7 @@ from common.alarms import Alarm
 from common.backoff import Backoff
 from common.bus.facts import FactPublisher
 from common.bus.memory import MemoryBroker
-from common.bus.protocol import Bus, Unavailable
+from common.bus.protocol import Bus, BusError, Unavailable
 from common.bus.streams import ALERTS, FIRING, ensure_streams
 from common.contracts.facts import Alert
 from common.contracts.subjects import firing_subject
@@ -25,7 +25,14 @@ EXPIRING = Alarm("warning", "it ends soon")
 
 @pytest.fixture
 async def alerts(backend: Backend, bus: Bus) -> Bus:
-    await ensure_streams(bus, backend.replicas, [ALERTS, FIRING])
+    async def made() -> bool:
+        try:
+            await ensure_streams(bus, backend.replicas, [ALERTS, FIRING])
+        except BusError:  # a busy server is offline to the others for a moment; services begin again then
+            return False
+        return True
+
+    await wait_until(made, within=30)
     return bus
 
 
