@@ -1,13 +1,15 @@
 """Tries: how often something has failed in a row, and the wait before the next time.
 
-tries = Tries(BACKOFF)
-while True:
-try:
-await step()
-tries.done()
-except BusError as error:
-log.warning("step.delayed", reason=str(error), attempt=tries.failed)
-await tries.pause()
+    tries = Tries(BACKOFF)
+    while True:
+        try:
+            await step()
+            tries.done()
+        except BusError as error:
+            log.warning("step.delayed", reason=str(error), attempt=tries.failed)
+            await tries.pause()
+
+Each wait is longer than the one before, as the back-off has it.
 """
 
 import asyncio
