@@ -5,21 +5,24 @@ With `--check` it only says whether they are current.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 import haproxy_lb.annotations
 from common.bus.streams import ALL
 from common.contracts import balancers, subjects, vips
 from common.contracts.addresses import WANTED, AddressesWanted
-from common.contracts.facts import ALERT, AddressGiven, Alert, Applied, Fact, ObjectName, Rejected
+from common.contracts.facts import ALERT, FIRING, AddressGiven, Alert, Applied, Fact, Firing, ObjectName, Rejected
 from common.contracts.objects import MODELS, Projection, Secret
+from common.contracts.objects.meta import Part, kubernetes_name
 from common.contracts.refs import ObjectRef
 from common.contracts.state import APPLIED, DELETED, SYNC, SyncMarker
-from nginx_config_renderer import annotations, options
+from common.knobs import Knob
+from nginx_config_renderer import annotations, option_keys
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,29 +77,35 @@ def _object(model: type[Projection]) -> str:
     return f"\n### {model.kind} ({model.api_version})\n\n`{subject}`\n{note}\n{_fields(model)}"
 
 
-def _fields(model: type[BaseModel], indent: str = "") -> str:
+def _fields(model: type[Any], indent: str = "") -> str:
     lines = []
-    for name, info in model.model_fields.items():
-        lines.append(f"{indent}- `{info.alias or name}`: {_type(info)}\n")
+    for name, annotation, required in _declared(model):
+        lines.append(f"{indent}- `{name}`: {_type(annotation)}{', required' if required else ''}\n")
         if name != "metadata":
-            lines.extend(_fields(part, indent + "  ") for part in _parts(info))
+            lines.extend(_fields(part, indent + "  ") for part in _parts(annotation))
     return "".join(lines)
 
 
-def _type(info: FieldInfo) -> str:
-    text = (
-        str(info.annotation)
-        if "[" in str(info.annotation) or "|" in str(info.annotation)
-        else getattr(info.annotation, "__name__", "")
-    )
-    for part in _parts(info):
+def _declared(model: type[Any]) -> Iterator[tuple[str, Any, bool]]:
+    """The fields of a model: name on the wire, type, whether it must be there."""
+    if issubclass(model, BaseModel):
+        yield from ((info.alias or name, info.annotation, info.is_required()) for name, info in model.model_fields.items())
+        return
+    types = get_type_hints(model)
+    for one in fields(model):
+        yield kubernetes_name(one.name), types[one.name], one.default is MISSING and one.default_factory is MISSING
+
+
+def _type(annotation: Any) -> str:
+    text = str(annotation) if "[" in str(annotation) or "|" in str(annotation) else annotation.__name__
+    for part in _parts(annotation):
         text = text.replace(f"{part.__module__}.{part.__qualname__}", part.__name__)
-    return text.replace("typing.", "") + (", required" if info.is_required() else "")
+    return text.replace("typing.", "").replace("collections.abc.Mapping", "dict")
 
 
-def _parts(info: FieldInfo) -> list[type[BaseModel]]:
-    candidates = [info.annotation, *getattr(info.annotation, "__args__", ())]
-    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
+def _parts(annotation: Any) -> list[type[Any]]:
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    return [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel | Part)]
 
 
 def markers_and_facts() -> str:
@@ -111,6 +120,7 @@ def markers_and_facts() -> str:
         ("What a node holds", "wanted.v1.<cluster>.keepalived-vip.node=2F<name>", vips.VipNode),
         ("What a balancer finds", "wanted.v1.<cluster>.haproxy-lb.node=2F<name>", balancers.BalancerFound),
         (f"Alert (`{ALERT}`)", "alerts.v1.<cluster>.<severity>.<service>.<name>", Alert),
+        (f"What fires (`{FIRING}`)", "firing.v1.<cluster>.<service>.<instance>", Firing),
         (f"Addresses wanted (`{WANTED}`)", "wanted.v1.<cluster>.<service>.addresses", AddressesWanted),
     ]
     shown: set[type[BaseModel]] = {Fact, ObjectName, *(model for _, _, model in parts)}
@@ -139,6 +149,7 @@ value that cannot be read is told to the Ingress, and stands for nothing: the ro
 _TITLES = {
     "policy": "How requests are treated",
     "tls": "Backends that speak TLS",
+    "client": "Clients that must show a certificate",
     "affinity": "Clients that stay at their endpoint",
     "canary": "Canaries",
     "stream": "Connections",
@@ -150,14 +161,13 @@ def annotations_page() -> str:
     """Which annotations are known."""
     parts = [ANNOTATIONS_HEAD]
     for of, title in _TITLES.items():
-        rows = "\n".join(_annotation(one) for one in annotations.TABLE if one.of == of)
+        rows = "\n".join(_row(one, annotations.PREFIX) for one in annotations.TABLE.of(of))
         parts.append(f"\n## {title}\n\n| annotation | what it does | unless given |\n|---|---|---|\n{rows}\n")
     return "".join(parts)
 
 
-def _annotation(one: annotations.Annotation) -> str:
-    name = one.name if one.prefix == annotations.PREFIX else f"{one.prefix}{one.name}"
-    return f"| `{name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
+def _row(knob: Knob, prefix: str = "") -> str:
+    return f"| `{knob.name.removeprefix(prefix)}` | {knob.text} | {f'`{knob.default}`' if knob.default else ''} |"
 
 
 SERVICES_HEAD = """\
@@ -181,11 +191,7 @@ def service_annotations_page() -> str:
     """Which annotations of Services are known."""
     parts = [SERVICES_HEAD]
     for of, title in _OF_SERVICES.items():
-        rows = "\n".join(
-            f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |"
-            for one in haproxy_lb.annotations.TABLE
-            if one.of == of
-        )
+        rows = "\n".join(_row(one, haproxy_lb.annotations.PREFIX) for one in haproxy_lb.annotations.TABLE.of(of))
         parts.append(f"\n## {title}\n\n| annotation | what it does | unless given |\n|---|---|---|\n{rows}\n")
     return "".join(parts)
 
@@ -193,7 +199,7 @@ def service_annotations_page() -> str:
 SETTINGS_HEAD = """\
 # Settings of the edge
 
-Made from `options.py` of nginx-config-renderer by `make docs`; a test fails when it is stale. Edit the table there, not this file.
+Made from `option_keys.py` of nginx-config-renderer by `make docs`; a test fails when it is stale. Edit the table there, not this file.
 
 They are keys of one ConfigMap, `seaway-edge/nginx-config` unless `--configmap` (`SEAWAY_CONFIGMAP`) names another, such as
 `ingress-nginx/ingress-nginx-controller`. The keys are those of ingress-nginx. A change of the ConfigMap is tried by nginx in isolation
@@ -207,7 +213,7 @@ tried like everything else; where the machine permits no isolation it is refused
 
 def settings_page() -> str:
     """Which keys the ConfigMap may have."""
-    rows = "\n".join(f"| `{one.name}` | {one.text} | {f'`{one.default}`' if one.default else ''} |" for one in options.TABLE)
+    rows = "\n".join(map(_row, option_keys.TABLE))
     return f"{SETTINGS_HEAD}\n| key | what it does | unless given |\n|---|---|---|\n{rows}\n"
 
 

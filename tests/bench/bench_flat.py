@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from common.runtime.collector import spare
 from common.testing.authority import Authority, Issued
 from common.testing.objects import endpoint_slice, ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
@@ -27,6 +28,7 @@ _ANYBODY: Final = ssl._create_unverified_context()  # noqa: S323 which one it is
 
 async def bench(effort: Effort) -> list[Row]:
     """Endpoints, then certificates."""
+    spare()
     rows: list[Row] = []
     async with _world() as world:
         rounds = max(10, effort.endpoint_changes // BACKENDS)

@@ -1,21 +1,27 @@
 """A connection through the balancer, against a HAProxy with a configuration written by hand, and against none.
 
-Three endpoints (nginx) in a network of their own, one Service, HAProxy with one thread. The other HAProxy has the same program, thread,
-checks and retries, and the floating address and the endpoints written into its configuration. Many short runs, one way after the other and
-back again, and the median counts; the processor time of HAProxy alone is the same on a machine that is busy with something else. Bulk is
-one file of a megabyte over connections that are kept.
+Three endpoints (nginx) in a network of their own, one Service, HAProxy with one thread. The other HAProxy is what an operator would have on
+the same node: the same program, thread, checks, retries, times and TCP keep-alive, with the floating address and the endpoints written into
+its configuration. It is in the same network namespace, so the kernel tracks its connections too, as it does on every node that has
+kube-proxy; only the redirection is ours alone.
+
+Many short runs, one way after the other and back again, and the median counts. While they last, all programs share one processor: where the
+scheduler puts three programs on two processors changes the figures by half, and is nobody's merit. So a rate is what a connection costs the
+clients, the endpoints, HAProxy and the kernel together. The processor time of HAProxy alone is told beside it. Bulk is one file of a
+megabyte over connections that are kept.
 
 A change of endpoints is timed from its being wanted to the first new connection that the new endpoint answers, with as many Services as
 there are sites in other benches. The other HAProxy is given a new configuration and reloaded, as without a runtime API.
 """
 
 import asyncio
+import os
 import re
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +34,7 @@ from haproxy_lb.model import DEFAULT_TREATMENT, Backend, Endpoint, Frontend
 from haproxy_lb.runtime import Lost
 from tests.bench.effort import Effort, program
 from tests.bench.endpoints import MEGABYTE, PORT, answers, kept, served
-from tests.bench.memory import processor
+from tests.bench.memory import family, processor
 from tests.bench.rows import Row, latency_rows
 from tests.lb.world import SOON, VIP, Balancer, Network, network, running, service
 
@@ -52,7 +58,13 @@ defaults
     retries 3
     option redispatch 1
     option clitcpka
+    clitcpka-idle 60s
+    clitcpka-intvl 15s
+    clitcpka-cnt 4
     option srvtcpka
+    srvtcpka-idle 60s
+    srvtcpka-intvl 15s
+    srvtcpka-cnt 4
 """
 _LISTEN: Final = """
 listen s{number}
@@ -87,8 +99,26 @@ async def bench(effort: Effort) -> list[Row]:
                     Way("haproxy.cfg by hand", WRITTEN, haproxy=written.child),
                     Way("direct", ENDPOINTS[0], PORT),
                 ]
-                rows = await _carried(net, wrk, ways, effort)
+                with _one_processor():
+                    rows = await _carried(net, wrk, ways, effort)
             return [*rows, *await _changed(net, ours, written, effort)]
+
+
+@contextmanager
+def _one_processor() -> Iterator[None]:
+    """We, and all that we have started, have one processor in common; what is started meanwhile too."""
+    before = os.sched_getaffinity(0)
+    _keep_to({max(before)})
+    try:
+        yield
+    finally:
+        _keep_to(before)
+
+
+def _keep_to(processors: set[int]) -> None:
+    for one in family(os.getpid()):
+        with suppress(ProcessLookupError):  # it ended meanwhile
+            os.sched_setaffinity(one.pid, processors)
 
 
 @dataclass(slots=True)

@@ -1,10 +1,10 @@
 """A large cluster: growth, start, changes, new routes, many at once, a storm of changes under load, and memory.
 
 The cluster grows while Seaway serves it, with a bad Ingress among the good ones; the last of them must not wait for the others. The
-changes and routes are timed as in the bench of the edge, with every other site there. The storm moves sites as fast as the API server
-takes it, while a load generator asks all of them; an answer other than 200 is an error of the bench, and so is a reload. Memory is that of
-the largest worker, beside a configuration with each host written out and beside Traefik, and of the renderer, which here reads a
-kubeconfig: the library for that takes 60 MiB, and a pod does without.
+changes and routes are timed as in the bench of the edge, with every other site there. An Ingress without a Service is told of by an Event,
+as whoever watches Events sees it. The storm moves sites as fast as the API server takes it, while a load generator asks all of them; an
+answer other than 200 is an error of the bench, and so is a reload. Memory is that of the largest worker, beside a configuration with each
+host written out and beside Traefik, and of the renderer.
 """
 
 import asyncio
@@ -37,6 +37,7 @@ class Measured:
     changes: list[Reaction] = field(default_factory=list)
     routes: list[Reaction] = field(default_factory=list)
     at_once: float = 0.0
+    told: list[float] = field(default_factory=list)
     moves: float = 0.0  # a second
     worker: float = 0.0
     renderer: float = 0.0
@@ -59,6 +60,7 @@ async def _measure(wrk: str, place: World, effort: Effort) -> Measured:
         made.changes = [await endpoint_change(place, visitor, site) for site in sites]
         made.routes = [await new_route(place, visitor, f"new-{n:05}") for n in range(effort.routes)]
         made.at_once = await _at_once(place, visitor, effort.at_once)
+        made.told = await _told(place, effort.lost)
         made.moves = await _storm(wrk, place, edge, effort.seconds)
         made.worker = largest(edge.pid, "nginx: worker")
         made.renderer = largest(edge.pid, "nginx_config_renderer")
@@ -90,6 +92,18 @@ async def _at_once(place: World, visitor: Visitor, count: int) -> float:
         await visitor.until(host(site), served)
     took = _now() - began
     await _each(sites, place.remove)
+    return took
+
+
+async def _told(place: World, count: int) -> list[float]:
+    """Seconds from the creation of an Ingress without a Service to the Event that says so, one after another."""
+    took = []
+    async with place.complaints() as told:
+        for number in range(count):
+            name = f"lost-{number:05}"
+            await place.add_lost_ingress(name)
+            began = _now()
+            took.append(await told.about(name) - began)
     return took
 
 
@@ -139,6 +153,7 @@ def rows(effort: Effort, ours: Measured, theirs: list[tuple[str, float]]) -> lis
         *latency_rows(f"{many}, endpoint change", changes, p99=50),
         *latency_rows(f"{many}, new Ingress", routes, p50=10, p99=50),
         Row(name=f"{many}, {effort.at_once} more at once", value=ours.at_once, unit="s", goal="<= 10"),
+        *latency_rows(f"{many}, Event of a bad one", ours.told, p99=1000),
         Row(name=f"{many}, endpoint changes under load", value=ours.moves, unit="1/s", goal=">= 100"),
         Row(name=f"{many}, memory of the renderer", value=ours.renderer, unit="MiB", goal="<= 200"),
     ]

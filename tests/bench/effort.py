@@ -23,6 +23,7 @@ class Effort:
     objects: int  # in the API server whose replica is made
     hosts: int  # ingresses of the large cluster
     at_once: int  # ... that are made at once beside them
+    lost: int  # ... without a Service, whose Events are waited for
     endpoint_changes: int  # over which memory must stay as it is
     certificate_changes: int  # likewise
     joins: int  # followers that join, one after another
@@ -39,6 +40,7 @@ FULL = Effort(
     objects=10_000,
     hosts=10_000,
     at_once=1000,
+    lost=40,
     endpoint_changes=100_000,
     certificate_changes=1000,
     joins=5,
@@ -54,6 +56,7 @@ TINY = Effort(
     objects=20,
     hosts=5,
     at_once=2,
+    lost=2,
     endpoint_changes=100,
     certificate_changes=20,
     joins=1,

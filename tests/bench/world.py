@@ -8,7 +8,7 @@ the ingresses names Traefik's controller, since that cannot be configured; Seawa
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from common.testing.kubernetes import BackendNamespace, KubeApi, backend_namespa
 from common.testing.kubernetes.child import Child
 from common.testing.objects import tls_secret
 from common.testing.waiting import wait_until
+from tests.bench.complaints import Complaints, complaints
 from tests.bench.effort import program
 from tests.bench.visitor import Answer
 
@@ -99,6 +100,14 @@ class World:
         made["spec"]["tls"] = [{"hosts": [host(name)], "secretName": "nobody"}]
         made["spec"]["rules"] += ingress("site-00000")["spec"]["rules"]
         await self._kube.create(INGRESSES, made, namespace=NAMESPACE)
+
+    async def add_lost_ingress(self, name: str) -> None:
+        """Makes an Ingress whose Service does not exist."""
+        await self._kube.create(INGRESSES, ingress(name), namespace=NAMESPACE)
+
+    def complaints(self) -> AbstractAsyncContextManager[Complaints]:
+        """Listens to what is told of the objects here."""
+        return complaints(self._kube, NAMESPACE)
 
     async def secure(self, site: str, issued: Issued) -> None:
         """Gives a site a certificate, and leaves HTTP to it too."""

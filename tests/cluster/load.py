@@ -31,13 +31,13 @@ class Load:
 
 
 @asynccontextmanager
-async def load(address: str, host: str) -> AsyncIterator[Load]:
-    """Requests to `host` at `address` while the block runs. The last ones are waited for."""
+async def load(address: str, host: str, *, kept: bool = True) -> AsyncIterator[Load]:
+    """Requests to `host` at `address` while the block runs. The last ones are waited for. `kept`: half of them on kept connections."""
     found, ending = Load(), asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for number in range(_VISITORS):
             url = f"http://{address}/" if number < _VISITORS / 2 else f"http://{address}/delay/100"
-            group.create_task(_visit(url, host, found, ending, keep=number % 2 == 0, body=number % 4 >= 2))
+            group.create_task(_visit(url, host, found, ending, keep=kept and number % 2 == 0, body=number % 4 >= 2))
         try:
             yield found
         finally:

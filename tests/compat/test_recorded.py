@@ -32,7 +32,7 @@ _TEXT = (Path(__file__).parent / "recorded.json").read_text()
 RECORDED: list[Json] = json.loads(re.sub(r'"([a-z-]+)-\1\.compat\.test"', r'"\1.example.test"', _TEXT))
 PREFIX = "nginx.ingress.kubernetes.io/"
 
-SUPPORTED = {annotation.name for annotation in TABLE} | {"preserve-trailing-slash", "no-such-thing"}
+SUPPORTED = {annotation.short for annotation in TABLE} | {"preserve-trailing-slash", "no-such-thing"}
 
 # Cases in which we differ on purpose; docs/compatibility.md has the reasons.
 DIFFERENT = {"bad-hash": {"status": 200, "headers": [], "backend": "a"}}

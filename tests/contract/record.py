@@ -12,7 +12,17 @@ from common.codec import digest, encode
 from common.contracts.addresses import AddressesWanted, WantedAddress, wanted_event
 from common.contracts.balancers import BalancerFound, UnwellEndpoint, found_event
 from common.contracts.events import CloudEvent
-from common.contracts.facts import AddressGiven, Alert, Applied, alert_event, fact_event, object_name, rejected
+from common.contracts.facts import (
+    AddressGiven,
+    Alert,
+    Applied,
+    Firing,
+    alert_event,
+    fact_event,
+    firing_event,
+    object_name,
+    rejected,
+)
 from common.contracts.objects import BY_KIND
 from common.contracts.problems import Problem
 from common.contracts.refs import ResourceVersion
@@ -64,6 +74,7 @@ def messages() -> dict[str, CloudEvent]:
         since=TIME,
     )
     events["alert"] = alert_event(alert, id="3", time=TIME)
+    events["firing"] = firing_event(Firing(instance="w-0", alerts=(alert,)), service="watcher", id="7", time=TIME)
     return events
 
 

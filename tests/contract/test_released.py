@@ -10,7 +10,7 @@ import pytest
 from common.codec import decode
 from common.contracts.addresses import read_wanted
 from common.contracts.balancers import read_found
-from common.contracts.facts import AddressGiven, Alert, Applied, Fact, Rejected
+from common.contracts.facts import AddressGiven, Alert, Applied, Fact, Rejected, read_firing
 from common.contracts.objects import BY_KIND, MODELS
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.state import ObjectApplied, ObjectDeleted, read_marker, read_state
@@ -36,7 +36,17 @@ def covers(data: Any, meaning: Any) -> bool:
 
 def test_every_kind_of_message_is_recorded() -> None:
     assert {file.stem for file in FILES} == set(messages())
-    others = {"tombstone", "sync", "applied-fact", "rejected-fact", "alert", "address-fact", "wanted-addresses", "balancer-found"}
+    others = {
+        "tombstone",
+        "sync",
+        "applied-fact",
+        "rejected-fact",
+        "alert",
+        "address-fact",
+        "wanted-addresses",
+        "balancer-found",
+        "firing",
+    }
     assert {*OBJECTS, *others} == {file.stem for file in FILES}
 
 
@@ -76,6 +86,11 @@ def test_a_recorded_wish_keeps_its_meaning() -> None:
 def test_what_a_balancer_found_keeps_its_meaning() -> None:
     headers, body, data = recorded(RELEASED / "balancer-found.json")
     assert covers(data, read_found(decode(headers, body)).model_dump(mode="json"))
+
+
+def test_what_fired_keeps_its_meaning() -> None:
+    headers, body, data = recorded(RELEASED / "firing.json")
+    assert covers(data, read_firing(decode(headers, body)).model_dump(mode="json"))
 
 
 @pytest.mark.parametrize(

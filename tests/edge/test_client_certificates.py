@@ -8,15 +8,18 @@ import ssl
 import urllib.parse
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
 
+from common.contracts.edge import Explanation, Request
 from common.testing.authority import Authority, Issued
 from common.testing.debian import Installation
 from common.testing.objects import ingress, rule, service, tls_secret
 from nginx_config_renderer import keypairs
 from nginx_config_renderer.annotations import PREFIX
+from nginx_config_renderer.questions import Questions
 from tests.edge.world import SOON, Answer, EdgeWorld, Raw, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -200,6 +203,32 @@ async def test_other_authorities_count_at_once_without_a_reload(world: EdgeWorld
     await learn(world, "changing", {"ca.crt": STRANGERS.certificate})
     assert [(await get(world, one, "changing.example")).status for one in (alice, mallory)] == [400, 200]
     assert (await world.admin.status()).fingerprint == before.fingerprint
+
+
+async def test_an_operator_is_told_what_clients_must_show_as_the_edge_holds_them_to_it(world: EdgeWorld, tmp_path: Path) -> None:
+    """Each answer is held against a request that is really made, by a client with the right certificate."""
+    await guard(world, "asked.example", auth_tls_pass_certificate_to_upstream="true", auth_tls_verify_depth="3")
+    await guard(world, "closed.example", "nowhere")
+    await serve(world, "open.example")
+    questions, alice = Questions(world.wanted, world.applier, world.settings.inquiry_socket, "edge-1"), client(tmp_path, ALICE)
+
+    async def told(host: str, scheme: Literal["http", "https"] = "https", sni: str = "") -> dict[str, Any]:
+        asked = Request(host=host, scheme=scheme, sni=sni)
+        return Explanation.model_validate_json(await questions.explain(asked.model_dump_json().encode())).seen
+
+    for host, sni in (
+        ("asked.example", ""),
+        ("closed.example", ""),
+        ("open.example", ""),
+        ("asked.example", "open.example"),
+        ("open.example", "asked.example"),
+    ):
+        real, seen = await get(world, alice, host, sni), await told(host, sni=sni)
+        assert (seen["goes"], seen.get("location", "@200")) == (real.status == 200, f"@{real.status}"), (host, sni)
+    assert (await told("asked.example"))["clients"] == {"verify": "on", "depth": 3, "shown": True}
+    assert "clients" not in await told("open.example")
+    plain = await told("asked.example", "http")
+    assert (plain["goes"], plain["location"], plain["clients"]["verify"]) == (False, "@308", "on")
 
 
 async def test_a_host_without_a_certificate_of_its_own_can_ask_for_one(world: EdgeWorld, tmp_path: Path) -> None:

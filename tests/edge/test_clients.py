@@ -157,7 +157,7 @@ async def test_server_sent_events_come_one_by_one(world: EdgeWorld, http2: bool)
 # ---- gRPC
 
 
-class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]
+class Calls(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
     """A service of four methods, one of each kind, in bytes."""
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:

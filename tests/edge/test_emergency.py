@@ -40,7 +40,7 @@ async def watched(world: EdgeWorld) -> AsyncIterator[Emergencies]:
             world.applier.want(world.wanted.trip(key, reasons).entries)
 
     reports = Reports(FactPublisher(MemoryBus(MemoryBroker())), service="renderer", cluster="local", instance="one")
-    watch = Emergencies(lambda: world.wanted.standings, Whom(), world.admin, reports, look=0.05)
+    watch = Emergencies(lambda: world.wanted.standings, Whom(), world.admin, reports, complete=lambda: True, look=0.05)
     running = asyncio.create_task(watch.run())
     try:
         yield watch

@@ -10,6 +10,7 @@ import pytest
 
 from common.bus.facts import FactPublisher
 from common.bus.memory import MemoryBroker, MemoryBus
+from common.contracts.facts import Alert
 from common.runtime.reports import Reports
 from common.testing import wait_until
 from common.testing.authority import Authority, Issued
@@ -33,6 +34,7 @@ class Wishes:
     def __init__(self) -> None:
         self.needed = asyncio.Event()
         self.needs: Mapping[PairKey, Need] = {}
+        self.complete = True
         self.learned: dict[PairKey, KeyPair] = {}
         self.count = 0
 
@@ -60,9 +62,11 @@ class Clock:
 
 
 @asynccontextmanager
-async def running(folder: Path, clock: Clock) -> AsyncIterator[tuple[Wishes, Reports]]:
+async def running(folder: Path, clock: Clock, *before: Alert) -> AsyncIterator[tuple[Wishes, Reports]]:
+    """A keyring, after a process that left those alerts firing."""
     wishes = Wishes()
     reports = Reports(FactPublisher(MemoryBus(MemoryBroker())), service="test", cluster="local", instance="i")
+    reports._alarms.remember(before)
     task = asyncio.create_task(Keyring(FolderSecrets(folder), wishes, reports, clock).run())
     try:
         yield wishes, reports
@@ -100,11 +104,11 @@ async def test_a_secret_that_cannot_be_read_now_is_read_later_and_holds_no_other
         (tmp_path / "broken.yaml").write_text("{")
         wishes.want(cert="1", other="1")
         await wait_until(lambda: CERT in wishes.learned)
-        await wait_until(lambda: "SecretUnread" in reports._firing)
-        assert reports._firing["SecretUnread"].summary == "Secret default/other may stand in broken.yaml, which cannot be read"
+        await wait_until(lambda: "SecretUnread" in reports.firing)
+        assert reports.firing["SecretUnread"].summary == "Secret default/other may stand in broken.yaml, which cannot be read"
         write(tmp_path / "broken.yaml", [tls_secret("other", AUTHORITY.issue("other.example"))])
         await wait_until(lambda: len(wishes.learned) == 2)
-        await wait_until(lambda: "SecretUnread" not in reports._firing)
+        await wait_until(lambda: "SecretUnread" not in reports.firing)
 
 
 @pytest.mark.parametrize(
@@ -123,13 +127,33 @@ async def test_the_end_of_a_certificate_is_told_in_time(tmp_path: Path, left: fl
     async with running(tmp_path, clock) as (wishes, reports):
         wishes.want(cert="1")
         await wait_until(lambda: CERT in wishes.learned)
-        await wait_until(lambda: bool(told) == ("CertificateExpiry-default-cert" in reports._firing))
+        await wait_until(lambda: bool(told) == ("CertificateExpiry-default-cert" in reports.firing))
         if told:
-            alert = reports._firing["CertificateExpiry-default-cert"]
+            alert = reports.firing["CertificateExpiry-default-cert"]
             assert told in alert.summary
             assert alert.severity == severity
             wishes.want()
-            await wait_until(lambda: not reports._firing)
+            await wait_until(lambda: not reports.firing)
+
+
+async def test_the_alert_of_a_former_process_goes_on_until_its_secret_was_read(tmp_path: Path) -> None:
+    store(tmp_path, AUTHORITY.issue("one.example", days=10))
+    async with running(tmp_path, Clock()) as (wishes, reports):
+        wishes.want(cert="1")
+        await wait_until(lambda: "CertificateExpiry-default-cert" in reports.firing)
+        said = reports.firing["CertificateExpiry-default-cert"]
+    async with running(tmp_path, Clock(), said) as (wishes, reports):
+        wishes.complete = False
+        wishes.want()
+        await wait_until(lambda: not wishes.needed.is_set())
+        (tmp_path / "cert.yaml").rename(tmp_path / "cert.away")
+        (tmp_path / "cert.yaml").write_text("{")
+        wishes.complete = True
+        wishes.want(cert="1")
+        await wait_until(lambda: not wishes.needed.is_set())
+        assert reports.firing == {said.name: said}, "nobody knows yet"
+        store(tmp_path, AUTHORITY.issue("one.example", days=90))
+        await wait_until(lambda: not reports.firing)
 
 
 async def test_an_expired_certificate_is_taken_away_by_the_clock_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

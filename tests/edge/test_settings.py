@@ -12,7 +12,7 @@ from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configuration import TEMPLATE
 from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.nginx import Configuration
-from nginx_config_renderer.options import TEMPLATE_KEY
+from nginx_config_renderer.option_keys import TEMPLATE_KEY
 from nginx_config_renderer.program import PROGRAM
 from tests.edge.fleet import Server, busy, fleet
 from tests.edge.world import NGINX, EdgeWorld, ask, edge

@@ -44,7 +44,7 @@ from tests.packaging import ROOT
 Raw = dict[str, Any]
 SOON = 20.0
 GRACE = "1"
-RUN_NGINX = ROOT / "services/nginx-config-renderer/run-nginx.sh"
+KEEP_NGINX = (ROOT / "services/keep.sh", ROOT / "services/nginx-config-renderer/nginx.sh")
 NGINX = THIS_MACHINE.program("nginx")
 
 
@@ -137,7 +137,7 @@ def open_directory() -> Iterator[Path]:
 def nginx_of(state: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False) -> Child:
     """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies; `contained` as in its container."""
     command = (
-        ["sh", str(RUN_NGINX)]
+        ["sh", *map(str, KEEP_NGINX)]
         if contained
         else ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
     )

@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.watcher_world import watcher
+from tests.integration.watcher_world import kubeconfig_of, watcher
 from tests.packaging import ROOT
 
 from common.bus.facts import FactPublisher
@@ -173,7 +172,7 @@ async def world(api: KubeApi, kube: KubeSession, nats: NatsServer, directory: Pa
             await kube.create(NAMESPACES, {"metadata": {"name": name}})
     await api.kubectl("apply", "--namespace", EDGE, "--filename", str(ACCESS))
     kubeconfig = directory / "kubeconfig"
-    kubeconfig.write_text(_kubeconfig(api, await api.token_for(EDGE, "haproxy-lb")))
+    kubeconfig.write_text(kubeconfig_of(api, await api.token_for(EDGE, "haproxy-lb")))
     async with watcher(directory, "w", api, nats) as process:
         await process.ready()
         made = World(api, kube, nats, kubeconfig)
@@ -203,17 +202,6 @@ async def balancer(world: World, name: str = "lb-1", *, path: DataPath | None = 
             for result in results:
                 if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
                     raise result
-
-
-def _kubeconfig(api: KubeApi, token: str) -> str:
-    return json.dumps(
-        {
-            "current-context": "c",
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": api.url, "certificate-authority": str(api.ca_file)}}],
-            "users": [{"name": "u", "user": {"token": token}}],
-        }
-    )
 
 
 def _compose(kube: KubeSession, bus: NatsBus, settings: Settings, path: DataPath | None) -> tuple[Balancer, list[Any]]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,17 @@ def test_it_is_the_process_that_was_started_sees_our_files_and_leaves_nothing_mo
     assert int((tmp_path / "pid").read_text()) == process.pid
     assert Path("/proc/self/mountinfo").read_text() == before
     assert not (Path(debian13().root) / "usr/of-the-root").exists()
+
+
+def test_it_sees_a_directory_of_ours_that_was_not_there_when_it_was_made() -> None:
+    root = Path(debian13().root)
+    with tempfile.TemporaryDirectory(prefix="seaway-test-", dir="/") as directory:
+        try:
+            (Path(directory) / "file").write_text("of this machine")
+            done = subprocess.run(debian13().command("cat", f"{directory}/file"), capture_output=True, text=True, check=True)
+            assert done.stdout == "of this machine"
+        finally:
+            root.joinpath(directory.lstrip("/")).rmdir()
 
 
 def test_this_machines_programs_are_found_where_servers_are() -> None:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-import pytest_asyncio
 
 from common.backoff import Backoff
 from common.contracts.problems import Problem
@@ -14,7 +13,7 @@ from common.kube import Raw
 from common.kube.aggregation import Limits
 from common.kube.events import EVENTS, Recorder
 from common.kube.session import KubeSession, Scope
-from common.testing.kubernetes import KubeApi, kube_api
+from common.testing.kubernetes import KubeApi
 from common.testing.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,18 +21,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 LIMITS = Limits(refresh=0.1, rate=1000, burst=1000)
 LIMIT = 60.0
 CONFIGMAPS = Resource("", "configmaps")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as api:
-        yield api
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
 
 
 @asynccontextmanager

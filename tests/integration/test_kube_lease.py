@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from common.contracts.refs import ObjectRef
 from common.kube import Raw
 from common.kube.election import LEASES, Terms
 from common.kube.lease import Candidate, LeaseLost
 from common.kube.session import KubeSession
-from common.testing.kubernetes import KubeApi, kube_api
+from common.testing.kubernetes import KubeApi
 from common.testing.waiting import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -23,18 +22,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 QUICK = Terms(duration=2, renew=1.2, retry=0.2)
 LASTING = Terms(duration=600, renew=400, retry=0.2)  # what changes hands within a test was not waited out
 LIMIT = 60.0
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as api:
-        yield api
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
 
 
 def lease(name: str) -> ObjectRef:

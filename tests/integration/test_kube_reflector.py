@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from common.backoff import Backoff
 from common.contracts.refs import ObjectRef, Resource
@@ -22,18 +21,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 CONFIGMAPS = Resource("", "configmaps")
 QUICK = Tuning(backoff=Backoff(first=0.05, most=0.2))
 LIMIT = 60.0  # seconds for anything that is waited for here; it is a fence, not an expectation
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as api:
-        yield api
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
 
 
 async def make_namespace(kube: KubeSession, name: str) -> str:

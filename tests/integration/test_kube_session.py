@@ -2,11 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 import structlog.testing
 
 from common.contracts.refs import ObjectRef, Resource
@@ -24,25 +23,13 @@ from common.kube.errors import (
 )
 from common.kube.session import KubeSession, Scope
 from common.kube.status import Writer
-from common.testing.kubernetes import KubeApi, kube_api
+from common.testing.kubernetes import KubeApi
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CONFIGMAPS = Resource("", "configmaps")
 INGRESSES = Resource("networking.k8s.io", "ingresses")
 ACCOUNTS = Resource("", "serviceaccounts")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api() -> AsyncIterator[KubeApi]:
-    async with kube_api() as api:
-        yield api
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
 
 
 def kubeconfig(folder: Path, api: KubeApi, user: Mapping[str, str], *, trusting: bool = True) -> str:

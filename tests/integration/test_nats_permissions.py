@@ -1,5 +1,6 @@
 """A real server with our configuration: each service can do its work with its own key, and nothing else."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -12,12 +13,13 @@ from common.bus.follower import Follower, Update
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import BusError, Denied, Start, Unavailable
 from common.bus.settings import BusSettings
-from common.bus.streams import ALERTS, EVENTS, JOBS, STATE, WANTED, ensure_streams
+from common.bus.streams import ALERTS, EVENTS, FIRING, JOBS, STATE, WANTED, ensure_streams
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.subjects import (
     alert_subject,
     ask_subject,
     event_subject,
+    firing_subject,
     job_subject,
     state_filter,
     state_subject,
@@ -142,6 +144,43 @@ async def test_the_renderer_reads_state_and_no_other_stream(guarded: Guarded) ->
             await renderer.get(stream.name, 1)
 
 
+@pytest.mark.parametrize("service", [WATCHER, RENDERER, BALANCER, VIP])
+async def test_a_service_knows_again_what_it_said_that_fires_and_nothing_else(guarded: Guarded, service: str) -> None:
+    watcher = await guarded.connect(WATCHER)
+    await ensure_streams(watcher, replicas=1)
+    bus = await guarded.connect(service)
+    own = firing_subject("prod", service, "node-1")
+    await bus.publish(own, b"mine", {})
+    assert (last := await bus.recall(FIRING.name, own)) is not None
+    assert last.body == b"mine"
+
+    other = firing_subject("prod", RENDERER if service == WATCHER else WATCHER, "node-1")
+    with pytest.raises(Denied):
+        await bus.publish(other, b"a lie", {})
+    with pytest.raises(Denied):
+        await bus.recall(FIRING.name, other)
+    with pytest.raises(Denied):
+        await bus.recall(ALERTS.name, alert_subject("prod", "warning", service, "slow"))
+    with pytest.raises(Denied):
+        async with bus.read(FIRING.name, (own,), Start(), name="curious"):
+            pass
+
+
+@pytest.mark.parametrize(
+    "asked", [{"seq": 1}, {"last_by_subj": "{other}"}, {"multi_last": ["{other}"]}, {"next_by_subj": "firing.v1.>"}]
+)
+async def test_a_question_for_ones_own_list_is_not_answered_with_anothers(guarded: Guarded, asked: dict[str, object]) -> None:
+    """What is asked for stands in the subject, where the server checks it; what the body says besides must not matter."""
+    watcher, renderer = await guarded.connect(WATCHER), await guarded.connect(RENDERER)
+    await ensure_streams(watcher, replicas=1)
+    other, own = firing_subject("prod", WATCHER, "w"), firing_subject("prod", RENDERER, "r")
+    await watcher.publish(other, b"not yours", {})
+    await renderer.publish(own, b"mine", {})
+    body = json.dumps(asked).replace("{other}", other).encode()
+    answer = await renderer._link.request(f"$JS.API.DIRECT.GET.FIRING.{own}", body)
+    assert answer.data in {b"mine", b""}
+
+
 async def test_a_reader_cannot_have_state_delivered_as_state(guarded: Guarded) -> None:
     """A push consumer makes the server publish in the reader's stead; its target stands in the body, where no permission reaches."""
     watcher = await guarded.connect(WATCHER)
@@ -155,6 +194,33 @@ async def test_a_reader_cannot_have_state_delivered_as_state(guarded: Guarded) -
             f"$JS.API.CONSUMER.CREATE.STATE.push.{POD}", json.dumps({"stream_name": "STATE", "config": config}).encode(), {}
         )
     assert await watcher.get_last(STATE.name, forged) is None
+
+
+async def test_a_reader_of_another_stream_cannot_have_what_it_wrote_there_stored_as_state(guarded: Guarded) -> None:
+    """The server takes the consumer, and delivers only to who has subscribed to exactly its subject."""
+    watcher, holder = await guarded.connect(WATCHER), await guarded.connect(VIP)
+    await ensure_streams(watcher, replicas=1)
+    said, arrived = wanted_subject("prod", VIP, "forged"), asyncio.Event()
+
+    async def hear(_: object) -> None:
+        arrived.set()
+
+    await holder.publish(said, b"forged", {})
+    own = f"{inbox(VIP)}.pushed"
+    async with holder._link.subscribed(own, hear):
+        for name, target in (("forger", POD), ("honest", own)):
+            config = {
+                "name": name,
+                "deliver_subject": target,
+                "deliver_policy": "all",
+                "ack_policy": "none",
+                "filter_subject": said,
+            }
+            request = json.dumps({"stream_name": WANTED.name, "config": config}).encode()
+            answer = await holder._link.request(f"$JS.API.CONSUMER.CREATE.WANTED.{name}.{said}", request)
+            assert "error" not in json.loads(answer.data)
+        await arrived.wait()
+    assert await watcher.get_last(STATE.name, POD) is None
 
 
 async def test_the_operator_reads_everything_that_is_kept(guarded: Guarded) -> None:

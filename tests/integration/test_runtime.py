@@ -374,7 +374,7 @@ async def test_a_service_ends_although_parts_of_it_heed_nothing(tmp_path: Path) 
 async def test_a_service_whose_event_loop_is_stuck_ends_too(tmp_path: Path) -> None:
     body = """
         async def stuck():
-            time.sleep(600)
+            time.sleep(600)  # holds the loop, as the test's name says; nobody waits for its end
         app.at_stop(Stage.DRAIN, "stuck", stuck)
         log.info("composed")
     """

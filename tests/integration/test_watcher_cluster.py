@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,6 @@ NODES = Resource("", "nodes")
 async def api() -> AsyncIterator[KubeApi]:
     async with kube_api(watch_cache=False) as api:
         yield api
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def kube(api: KubeApi) -> AsyncIterator[KubeSession]:
-    async with KubeSession.from_kubeconfig(str(api.kubeconfig)) as kube:
-        yield kube
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -360,7 +355,7 @@ async def test_a_marker_tells_a_reader_that_its_replica_is_wrong(
         true = next(message for message in await messages(nats) if ".configmaps." in message.subject)
         state = read_state(parse_state(true.subject).ref, decode(true.headers, true.body))
         assert isinstance(state, ObjectApplied)
-        forged = state.object.model_copy(update={"metadata": state.object.metadata.model_copy(update={"name": "forged"})})
+        forged = replace(state.object, metadata=replace(state.object.metadata, name="forged"))
         event = applied_event(ObjectApplied(forged, state.version, digest(forged.to_data())), source="nobody", time=timestamp())
         encoded = encode(event)
 

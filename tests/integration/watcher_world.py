@@ -1,6 +1,7 @@
 """A watcher as a process of its own between a real API server and a real bus, and the one question that matters: are they equal?"""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -107,6 +108,18 @@ async def watcher(directory: Path, name: str, api: KubeApi, nats: NatsServer, **
         yield process
     finally:
         await process.end(signal.SIGKILL)
+
+
+def kubeconfig_of(api: KubeApi, token: str) -> str:
+    """A kubeconfig of whoever has that token."""
+    return json.dumps(
+        {
+            "current-context": "c",
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": api.url, "certificate-authority": str(api.ca_file)}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+        }
+    )
 
 
 async def messages(nats: NatsServer | BusSettings) -> tuple[Message, ...]:

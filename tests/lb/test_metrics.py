@@ -12,6 +12,7 @@ from haproxy_lb.exposition import exposition
 from haproxy_lb.model import BackendKey, Check, Endpoint, Treatment
 from haproxy_lb.runtime import Runtime
 from haproxy_lb.scrape import Scrape
+from haproxy_lb.slots import Slot
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, Balancer, balancer, service
 
@@ -109,5 +110,5 @@ async def test_nobody_counts_twice_for_servers_at_one_address(lb: Balancer) -> N
 
 
 def test_what_haproxy_does_not_say_counts_nothing() -> None:
-    text = exposition("# pxname,svname,scur\nroundrobin-0,BACKEND,\n", {BackendKey("a", "b", 1): "roundrobin-0"}, 1)  # type: ignore[dict-item]
+    text = exposition("# pxname,svname,scur\nroundrobin-0,BACKEND,\n", {BackendKey("a", "b", 1): Slot("roundrobin-0")}, 1)
     assert samples(text, "seaway_lb_connections") == {("b", "1"): 0}

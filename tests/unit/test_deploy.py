@@ -339,7 +339,7 @@ def test_the_pools_are_where_services_look_for_them_and_are_good(monkeypatch: py
     text = (DEPLOY / "overlays/single-lb" / KEY).read_text()
     example = "\n".join(line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     "))
     for pools in (text, example):
-        read = read_pools(ConfigMap.model_validate({"metadata": {"name": "p", "namespace": "e"}, "data": {KEY: pools}}))
+        read = read_pools(ConfigMap.read({"metadata": {"name": "p", "namespace": "e"}, "data": {KEY: pools}}))
         assert (read.problems, read.pools is not None) == ((), True)
 
 

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from common.contracts.objects import BY_KIND
+from common.knobs import Knob
 from common.store import Store, Table
 from common.testing.objects import endpoint_slice, ingress, ingress_class, rule, service
-from nginx_config_renderer.annotations import ON, PREFIX, TABLE, Annotation
+from nginx_config_renderer.annotations import ON, PREFIX, TABLE
 from nginx_config_renderer.derive.backends import endpoints
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.hosts import routes
@@ -364,7 +365,7 @@ def test_a_value_that_cannot_be_is_told_with_what_to_write(name: str, value: str
 
 
 @pytest.mark.parametrize("annotation", [one for one in TABLE if one.default and one.field != ON], ids=lambda one: one.name)
-def test_what_is_said_to_hold_unless_given_does(annotation: Annotation) -> None:
+def test_what_is_said_to_hold_unless_given_does(annotation: Knob) -> None:
     defaults = {
         "policy": Policy(),
         "tls": BackendTLS(),

@@ -10,9 +10,11 @@ from jinja2 import TemplateError
 from tests.unit.test_edge_wanted import EDGE
 
 from common.contracts.objects import ConfigMap
+from common.knobs import Knob
 from common.testing.objects import config_map
 from nginx_config_renderer.configuration import configuration
-from nginx_config_renderer.options import TABLE, Option, Options, defaults, read
+from nginx_config_renderer.option_keys import TABLE, defaults, read
+from nginx_config_renderer.options import Options
 
 HOSTILE = st.text(string.ascii_lowercase + string.digits + " ;{}\"'$\\\n#:/.-_", max_size=40)
 
@@ -23,7 +25,7 @@ def of(data: dict[str, str]) -> tuple[Options, list[str]]:
 
 
 @pytest.mark.parametrize("option", TABLE, ids=lambda option: option.name)
-def test_what_is_said_to_hold_unless_given_does(option: Option) -> None:
+def test_what_is_said_to_hold_unless_given_does(option: Knob) -> None:
     if option.default:
         assert of({option.name: option.default}) == (Options(), [])
 
@@ -39,7 +41,7 @@ def test_what_was_good_before_is_read_again_and_what_is_good_no_more_is_left() -
     assert defaults({"no-such-key": "9m"}, Options()) == Options()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([option.name for option in TABLE]), HOSTILE, max_size=4))
 def test_no_text_of_a_configmap_adds_a_directive(data: dict[str, str]) -> None:
     options, _ = of(data)

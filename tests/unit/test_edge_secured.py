@@ -54,7 +54,7 @@ KNOWN = frozenset().union(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(ASKED, st.sampled_from(["HTTPS", "GRPCS", "HTTP", "GRPC"]))
 def test_no_text_of_an_ingress_is_in_the_configuration_and_who_asks_for_proof_never_goes_without(
     asked: dict[str, str], protocol: str

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from common.contracts.objects import Ingress, Service
+from common.contracts.refs import ObjectRef
 from common.testing.objects import ingress, rule, service
-from nginx_config_renderer.status import addresses_of, writes
+from nginx_config_renderer.status import MOST, Unshown, addresses_of, writes
 
 
 def shop(*shown: dict[str, str]) -> Ingress:
@@ -52,3 +53,24 @@ def test_a_services_addresses_are_shown_as_ingress_nginx_shows_them(spec: dict[s
 
 def test_a_service_that_is_not_there_has_no_address() -> None:
     assert addresses_of(None) == ()
+
+
+def refs(*names: str) -> set[ObjectRef]:
+    return {ObjectRef(Ingress.resource, "default", name) for name in names}
+
+
+def test_all_are_looked_at_once_and_then_those_that_changed() -> None:
+    unshown, all_of_them = Unshown(), refs("a", "b", "c")
+    assert set(unshown.take(lambda: all_of_them)) == all_of_them
+    unshown.add(refs("a"))
+    unshown.add(refs("b"))
+    assert set(unshown.take(lambda: all_of_them)) == refs("a", "b")
+    assert unshown.take(lambda: all_of_them) == ()
+
+
+def test_what_changes_while_nobody_looks_takes_no_more_room_than_some() -> None:
+    unshown, all_of_them = Unshown(), refs("a")
+    unshown.take(lambda: all_of_them)
+    unshown.add(refs(*(f"n{number}" for number in range(MOST + 1))))
+    unshown.add(refs("b"))
+    assert set(unshown.take(lambda: all_of_them)) == all_of_them

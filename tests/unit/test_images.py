@@ -57,14 +57,10 @@ def test_an_image_runs_one_program_as_nobody_in_particular(name: str) -> None:
 
 
 def test_every_program_on_the_way_to_nginx_has_its_capability() -> None:
-    (start,) = entrypoint(stage("nginx"))
-    script_of = {line.split()[-1]: line.split()[0] for line in stage("nginx").all("COPY")}
-    shell = (ROOT / script_of[start]).read_text().splitlines()[0].removeprefix("#!")
+    shell, *_ = entrypoint(stage("nginx"))
     capable = set(re.findall(r"setcap cap_net_bind_service=ep (\S+)", stage("nginx").last("RUN")))
     assert capable == {shell, "/usr/sbin/nginx"}
     assert "setcap" not in stages(ROOT / "services/nginx-config-renderer/Dockerfile")["edge"].last("RUN")
-    for source in script_of.values():
-        assert (ROOT / source).stat().st_mode & 0o111 == 0o111
 
 
 @pytest.mark.parametrize("name", ["haproxy-lb", "keepalived-vip", "keepalived"])
@@ -90,7 +86,7 @@ def test_haproxy_has_no_capability() -> None:
 @pytest.mark.parametrize(
     ("script_name", "variables"),
     [
-        ("nginx-config-renderer/run-nginx.sh", {"state": ("SEAWAY_STATE", RendererSettings, "state")}),
+        ("nginx-config-renderer/nginx.sh", {"state": ("SEAWAY_STATE", RendererSettings, "state")}),
         ("nginx-config-renderer/nginx-answers.sh", {"state": ("SEAWAY_STATE", RendererSettings, "state")}),
         *(
             (
@@ -100,9 +96,9 @@ def test_haproxy_has_no_capability() -> None:
                     "sockets": ("SEAWAY_SOCKETS", BalancerSettings, "sockets"),
                 },
             )
-            for name in ("run-haproxy.sh", "haproxy-answers.sh")
+            for name in ("haproxy.sh", "haproxy-answers.sh")
         ),
-        ("keepalived-vip/run-keepalived.sh", {"run": ("SEAWAY_RUN", VipSettings, "run")}),
+        ("keepalived-vip/keepalived.sh", {"run": ("SEAWAY_RUN", VipSettings, "run")}),
         ("keepalived-vip/keepalived-runs.sh", {"run": ("SEAWAY_RUN", VipSettings, "run")}),
     ],
 )
@@ -112,4 +108,12 @@ def test_a_script_looks_where_its_service_writes(
     text = (ROOT / "services" / script_name).read_text()
     for name, (variable, settings, field) in variables.items():
         assert f"{name}=${{{variable}:-{settings.model_fields[field].default}}}" in text
-    assert (ROOT / "services" / script_name).stat().st_mode & 0o111 == 0o111
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy", "keepalived"])
+def test_a_script_that_a_container_or_its_probe_runs_is_a_program(name: str) -> None:
+    dockerfile = next(image for image in IMAGES if image.name == name).dockerfile
+    scripts = [ROOT / source for source in script("images").copied(dockerfile) if source.endswith(".sh")]
+    programs = {path for path in scripts if path.read_text().startswith("#!")}
+    assert programs == {path for path in scripts if path.stat().st_mode & 0o111}
+    assert {path.name for path in scripts if path not in programs} == {f"{name}.sh"}, "what keep.sh reads is none"

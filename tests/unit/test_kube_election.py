@@ -152,7 +152,7 @@ ACTS = st.tuples(st.integers(0, 1), WHATS, st.sampled_from([0.0, 1.0, 2.0, 5.0, 
 Act: TypeAlias = tuple[int, tuple[str, ...], float]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(acts=st.lists(ACTS, max_size=30), offsets=st.tuples(*[st.integers(0, 1_000_000)] * 2))
 def test_two_never_lead_at_the_same_time(acts: list[Act], offsets: tuple[int, ...]) -> None:
     server = Server()

@@ -345,7 +345,7 @@ class Believer:
                 self.believed[name] = dict(observation.object)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(fates=st.lists(FATES, max_size=40), streaming=st.booleans())
 def test_whatever_breaks_when_calm_returns_the_belief_is_the_truth(fates: list[tuple[str, Any]], *, streaming: bool) -> None:
     believer = Believer(Server(), replace(Tuning(), streaming=streaming))

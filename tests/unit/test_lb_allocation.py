@@ -4,6 +4,8 @@ import ipaddress
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from common.contracts.ip import Address
 from common.pools import Pool, Pools, Range
-from haproxy_lb.allocation import Allocation, Granted, Reservation, allocate
+from haproxy_lb.allocation import Allocation, allocate
+from haproxy_lb.book import Granted, Reservation
 from haproxy_lb.claims import Claim, Port, ServiceName, Shown
 
 NOW = 1_000_000
@@ -29,19 +32,17 @@ def span(first: str, last: str) -> Range:
     return Range(low.version, int(low), int(high))
 
 
-def pool(name: str, *ranges: Range, priority: int = 100, quarantine: float = 300.0, **more: object) -> Pool:
-    return replace(Pool(name, tuple(sorted(ranges)), priority=priority, quarantine=quarantine), **more)  # type: ignore[arg-type]
+def pool(name: str, *ranges: Range, priority: int = 100, quarantine: float = 300.0, **more: Any) -> Pool:
+    return replace(Pool(name, tuple(sorted(ranges)), priority=priority, quarantine=quarantine), **more)
 
 
 def pools(*given: Pool) -> Pools:
     return Pools(tuple(sorted(given, key=lambda one: (one.priority, one.name))))
 
 
-def claim(
-    name: str, *ports: Port, created: str = "2026-01-01T00:00:00Z", families: tuple[int, ...] = (4,), **more: object
-) -> Claim:
+def claim(name: str, *ports: Port, created: str = "2026-01-01T00:00:00Z", families: tuple[int, ...] = (4,), **more: Any) -> Claim:
     namespace, _, last = name.rpartition("/")
-    return replace(Claim(ServiceName(namespace or "shop", last), created, families, frozenset(ports or {HTTP})), **more)  # type: ignore[arg-type]
+    return replace(Claim(ServiceName(namespace or "shop", last), created, families, frozenset(ports or {HTTP})), **more)
 
 
 def told(allocation: Allocation) -> dict[str, str]:
@@ -305,10 +306,10 @@ def check(claims: dict[ServiceName, Claim], given: Allocation) -> None:
         assert all((granted.address, name) in reserved for granted in has)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(history(), st.randoms(use_true_random=False))
 def test_nothing_is_used_twice_nothing_moves_without_cause_and_order_does_not_matter(
-    steps: list[tuple[int, dict[ServiceName, Claim | None], bool]], random: object
+    steps: list[tuple[int, dict[ServiceName, Claim | None], bool]], random: Random
 ) -> None:
     claims: dict[ServiceName, Claim] = {}
     now, last = NOW, Allocation()
@@ -324,8 +325,8 @@ def test_nothing_is_used_twice_nothing_moves_without_cause_and_order_does_not_ma
                 claims[name] = replace(new, shown=claims[name].shown if name in claims else ())
         given = allocate(claims.values(), WORLD, last.reservations, now)
         shuffled, records = list(claims.values()), list(last.reservations)
-        random.shuffle(shuffled)  # type: ignore[attr-defined]
-        random.shuffle(records)  # type: ignore[attr-defined]
+        random.shuffle(shuffled)
+        random.shuffle(records)
         assert allocate(shuffled, WORLD, records, now) == given
         check(claims, given)
         for name in unchanged:

@@ -10,8 +10,8 @@ from common.contracts.objects import BY_KIND, Projection, Service
 from common.pools import Pool, Pools, Range
 from common.store import Change, Store, Table
 from common.testing.objects import endpoint_slice, service
-from haproxy_lb.allocation import Granted
 from haproxy_lb.annotations import PREFIX, TABLE, wishes
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import Claim, Port, ServiceName
 from haproxy_lb.derive.backends import backends
 from haproxy_lb.derive.claims import claims
@@ -241,9 +241,9 @@ def test_annotations_and_affinity_become_a_treatment() -> None:
     assert Derived(balanced()).backends[WEB].treatment == DEFAULT_TREATMENT
 
 
-@pytest.mark.parametrize("annotation", TABLE, ids=lambda one: one.name)
+@pytest.mark.parametrize("annotation", TABLE, ids=lambda one: one.short)
 def test_a_bad_annotation_is_told_with_its_mend_and_stands_for_nothing(annotation: Any) -> None:
-    made = Service.project(balanced(annotations={annotation.name: "\n{{ nonsense }}"}))
+    made = Service.project(balanced(annotations={annotation.short: "\n{{ nonsense }}"}))
     wished = wishes(made)
     assert [problem.reason for problem in wished.problems] == ["BadAnnotation"]
     assert annotation.name in wished.problems[0].message
@@ -251,9 +251,9 @@ def test_a_bad_annotation_is_told_with_its_mend_and_stands_for_nothing(annotatio
     assert wished == wishes(Service.project(balanced())).__class__(problems=wished.problems)
 
 
-@pytest.mark.parametrize("annotation", [one for one in TABLE if one.default], ids=lambda one: one.name)
+@pytest.mark.parametrize("annotation", [one for one in TABLE if one.default], ids=lambda one: one.short)
 def test_the_default_that_is_written_down_is_what_holds(annotation: Any) -> None:
-    given, bare = (wishes(Service.project(balanced(annotations=one))) for one in ({annotation.name: annotation.default}, {}))
+    given, bare = (wishes(Service.project(balanced(annotations=one))) for one in ({annotation.short: annotation.default}, {}))
     assert given == bare
 
 
@@ -337,7 +337,7 @@ def some_object(draw: st.DrawFn) -> Raw:
     return made
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(some_object(), st.booleans()), max_size=12))
 def test_whatever_happens_the_tables_equal_those_made_from_nothing(history: list[tuple[Raw, bool]]) -> None:
     derived, there = Derived(), {}

@@ -41,7 +41,7 @@ def test_an_address_has_a_prefix_of_a_network_exactly_if_it_is_inside(
 ANY = st.one_of(st.text(max_size=30), st.sampled_from(["10.0.0.1", "a;b", "a\nshutdown", "<<", "fd00::1%eth0; del map", "/a b"]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(ANY, min_size=6, max_size=6), st.integers(-5, 70000))
 def test_whatever_anybody_wrote_commands_and_files_hold_plain_words(words: list[str], port: int) -> None:
     namespace, name, address, source, path, word = words

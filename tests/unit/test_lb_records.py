@@ -5,7 +5,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from haproxy_lb.allocation import Reservation
+from haproxy_lb.book import Reservation
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.records import read, write
 

@@ -6,9 +6,17 @@ import pytest
 
 from common.bus import streams
 from common.contracts.refs import ObjectRef, Resource
-from common.contracts.subjects import alert_subject, ask_subject, event_subject, state_subject, sync_subject, wanted_subject
+from common.contracts.subjects import (
+    alert_subject,
+    ask_subject,
+    event_subject,
+    firing_subject,
+    state_subject,
+    sync_subject,
+    wanted_subject,
+)
 from seaway import bus_keys
-from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, WATCHER, Cluster, Server, Tls, User, permissions, render, roles
+from seaway.nats_conf import BALANCER, OPERATOR, RENDERER, VIP, WATCHER, Cluster, Server, Tls, User, permissions, render, roles
 
 PODS = Resource("", "pods")
 KEY = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
@@ -35,6 +43,13 @@ def matches(pattern: str, subject: str) -> bool:
 )
 def test_only_the_watcher_writes_state(subject: str) -> None:
     assert [role for role in roles() if may_publish(role, subject)] == [WATCHER]
+
+
+@pytest.mark.parametrize("service", [WATCHER, RENDERER, BALANCER, VIP])
+def test_what_fires_is_kept_and_known_again_by_its_own_service_alone(service: str) -> None:
+    subject = firing_subject("prod", service, "node-1")
+    assert [role for role in roles() if may_publish(role, subject)] == [service]
+    assert [role for role in roles() if may_publish(role, f"$JS.API.DIRECT.GET.FIRING.{subject}")] == [service]
 
 
 def test_a_service_wishes_in_its_own_name_only() -> None:

@@ -1,5 +1,6 @@
 """The replica takes what is valid, keeps what was good, and finds out when something is missing."""
 
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -120,3 +121,14 @@ def test_a_marker_from_before_the_end_of_the_snapshot_proves_nothing() -> None:
     replica = Replica("prod", Store())
     replica.replace([put(config("a"), 1)], [drop(config("b"), 7)])
     assert replica.change([marker([config("a"), config("b")], through=5)]).comparisons == ()
+
+
+def test_no_text_of_a_message_is_kept_when_its_object_is() -> None:
+    replica = Replica("prod", Store())
+    message = put(config("a"), 1)
+    version = str(42)
+    headers = {**message.headers, "ce-k8srv": version}
+    before = sys.getrefcount(version)
+    (sighting,) = replica.replace([Stored(message.subject, headers, message.body, 1)]).sightings
+    assert sighting.version == "42"
+    assert sys.getrefcount(version) == before

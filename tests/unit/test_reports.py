@@ -48,7 +48,7 @@ async def test_what_finds_no_room_is_told_later_and_nothing_is_lost() -> None:
     assert publisher.lost == 0
 
 
-async def test_what_a_killed_predecessor_may_have_raised_is_ended_and_what_is_firing_is_not() -> None:
+async def test_what_another_may_have_raised_in_the_name_of_all_is_ended_and_what_is_firing_is_not() -> None:
     reports, publisher = reporter()
     reports.over("Down", "critical")
     assert said(publisher) == 1

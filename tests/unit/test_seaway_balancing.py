@@ -1,11 +1,10 @@
 """What `seaway lb` tells of a Service: its addresses and why, who holds them, how its endpoints are, and its rules."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from tests.messages import NOW, message
 
+from common.bus.protocol import Message
 from common.codec import encode
 from common.contracts.addresses import AddressesWanted, WantedAddress, wanted_event
 from common.contracts.balancers import BalancerFound, UnwellEndpoint, found_event
@@ -22,27 +21,16 @@ from haproxy_lb.rules import Admin, Server
 from haproxy_lb.slots import Slot
 from seaway.balancing import Scope, explain, picture, rows
 from seaway.lb import CONFIGMAPS
-from seaway.wished import SILENT, Wished, read
+from seaway.wished import DEAF, Wished, read
 
 AT = 1_000_000.0
 POOLS = "pools: [{name: public, addresses: [192.0.2.0/28]}, {name: shop, addresses: [192.0.2.32/28], namespaces: [shop]}]"
 WEB = ServiceName("shop", "web")
 
 
-@dataclass(frozen=True)
-class Said:
-    """A message among the wishes."""
-
-    subject: str
-    headers: Mapping[str, str]
-    body: bytes
-    time: float = AT
-    gone: bool = False
-
-
-def said(service_name: str, what: str, event: CloudEvent, *, age: float = 0) -> Said:
+def said(service_name: str, what: str, event: CloudEvent, *, age: float = 0) -> Message:
     encoded = encode(event)
-    return Said(wanted_subject("local", service_name, what), encoded.headers, encoded.body, AT - age)
+    return Message(wanted_subject("local", service_name, what), encoded.headers, encoded.body, 1, AT - age)
 
 
 def wished(*, age: float = 0, unwell: tuple[str, ...] = ()) -> Wished:
@@ -87,7 +75,7 @@ def test_an_address_is_told_with_its_pool_its_holder_and_who_shares_it() -> None
 
 
 def test_a_holder_that_is_silent_is_told_so_and_a_silent_balancer_says_nothing() -> None:
-    lines = told(wished(age=SILENT + 1, unwell=("10.0.0.1:8080",)))
+    lines = told(wished(age=DEAF + 1, unwell=("10.0.0.1:8080",)))
     assert f"held by node edge-1, in instance seaway-4-3, since {NOW}; that node is silent now" in lines
     assert "10.0.0.1:8080, in use; no balancer tells how it is" in lines
 
@@ -110,7 +98,7 @@ def test_rules_are_told() -> None:
 
 
 def test_a_message_that_cannot_be_read_is_named_and_hides_no_other() -> None:
-    bad = Said(wanted_subject("local", "haproxy-lb", "node/x"), {}, b"?")
+    bad = Message(wanted_subject("local", "haproxy-lb", "node/x"), {}, b"?", 1, AT)
     seen = read((bad,), AT)
     assert len(seen.faults) == 1
     assert seen.faults[0].startswith(f"{bad.subject} cannot be read: ")

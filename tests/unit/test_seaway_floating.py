@@ -1,7 +1,8 @@
 """`seaway vip`: what an operator reads when an address does not answer."""
 
 from common.contracts.vips import HeldAddress, Home, PlannedAddress, PlannedNode, VipNode, VipPlan
-from seaway.floating import Heard, Picture, addresses, nodes
+from seaway.floating import addresses, nodes
+from seaway.wished import Heard, Wished
 
 NOW = 1_800_000_000.0
 PLAN = VipPlan(
@@ -27,8 +28,8 @@ def heard(node: str, *held: tuple[str, int], ago: float = 1, revision: int = 4, 
     return Heard(said, NOW - ago)
 
 
-def picture(*said: Heard) -> Picture:
-    return Picture(PLAN, {one.said.node: one for one in said}, NOW)
+def picture(*said: Heard) -> Wished:
+    return Wished(plan=PLAN, nodes={one.said.node: one for one in said}, now=NOW)
 
 
 def test_each_address_is_shown_with_holder_instance_and_since_when() -> None:

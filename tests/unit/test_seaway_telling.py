@@ -42,6 +42,15 @@ def told(seen: dict[str, Any] | None = None, *claimants: Claimant, **more: Any) 
             "no Ingress claims it → the default backend, Service default/sorry",
         ),
         ({"certificates": {"host": "*.example", "pairs": [{"name": "shop/tls"}]}}, "Secret shop/tls, as *.example"),
+        ({"certificates": {"host": "shop.example"}}, "certificate for shop.example: the default one"),
+        (
+            {"clients": {"verify": "on", "depth": 1}},
+            "clients must show a certificate of its authorities, else 400, depth 1 (auth-tls-…)",
+        ),
+        ({"clients": {"verify": "optional", "depth": 2, "shown": True}}, "else 400, depth 2; backends get it (auth-tls-…)"),
+        ({"clients": {"verify": "on", "depth": 1}, "goes": False, "location": "@403"}, "403: nobody gets in until"),
+        ({"clients": {"verify": "on", "depth": 1}, "goes": False, "location": "@421"}, "421: the name in the TLS handshake"),
+        ({"clients": {"verify": "on", "depth": 1}, "goes": False, "location": "@308"}, "since its clients must show a certificate"),
         ({"certificates": {"passed": True}}, "TLS to shop.example is passed on unopened"),
         ({"policy": {"timeouts": [5, 60, 9], "retry": {"tries": 1}}}, "differently from others: retry (tries 1), timeouts 5 60 9"),
         (

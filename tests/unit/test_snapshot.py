@@ -201,7 +201,7 @@ class Following(RuleBasedStateMachine):
 
 
 TestFollowing = Following.TestCase
-TestFollowing.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+TestFollowing.settings = settings(max_examples=300, stateful_step_count=40)
 
 
 def following(*held: Note, last: int = 10, now: float = 0.0) -> Cursor[Note]:

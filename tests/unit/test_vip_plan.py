@@ -79,7 +79,6 @@ def test_vrids_differ_within_a_family() -> None:
     assert len({(instance.family, instance.vrid) for instance in made.instances}) == len(made.instances) == 24
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(ADDRESSES, MEMBERS, st.integers(1, 8)), min_size=1, max_size=8))
 def test_nothing_moves_without_a_cause(history: list[tuple[frozenset[Address], tuple[Member, ...], int]]) -> None:
     plan = Plan()
@@ -96,7 +95,6 @@ def reversed_of(wanted: frozenset[Address]) -> list[Address]:
     return sorted(wanted, key=int, reverse=True)
 
 
-@settings(deadline=None)
 @given(ADDRESSES, MEMBERS, st.integers(1, 8))
 def test_homes_are_even_and_priorities_of_a_group_all_differ(
     wanted: frozenset[Address], members: tuple[Member, ...], count: int
@@ -144,7 +142,7 @@ def instance(number: int, *addresses: Address) -> Instance:
 FEW = st.frozensets(st.sampled_from(pool(5)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(FEW, min_size=3, max_size=10), st.lists(st.integers(0, 9), min_size=3, max_size=3))
 def test_nodes_that_are_at_different_plans_never_hold_an_address_twice_nor_lose_one_that_stays(
     history: list[frozenset[Address]], behind: list[int]
@@ -185,7 +183,6 @@ def test_what_is_remembered_of_addresses_that_are_gone_is_bounded() -> None:
 FIXED = st.just(frozenset(range(4)))
 
 
-@settings(deadline=None)
 @given(layouts_of(FIXED), st.lists(layouts_of(FIXED), max_size=5))
 def test_an_address_that_stays_wanted_is_held_by_exactly_one_instance_at_every_step(first: Layout, later: list[Layout]) -> None:
     running, held = first, dict(first.holders)
@@ -202,7 +199,6 @@ def test_an_address_that_stays_wanted_is_held_by_exactly_one_instance_at_every_s
         assert running == wanted
 
 
-@settings(deadline=None)
 @given(layouts_of(st.frozensets(st.integers(0, 4), min_size=1)), layouts_of(st.frozensets(st.integers(0, 4), min_size=1)))
 def test_instances_that_come_and_go_take_nothing_from_those_that_stay(running: Layout, wanted: Layout) -> None:
     names = {one.name for one in running.instances}

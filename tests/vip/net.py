@@ -243,7 +243,7 @@ class Watch:
                 selector.register(listener, selectors.EVENT_READ, name)
             while not self._over.is_set():
                 for key, _ in selector.select(0.05):
-                    self._take(key.data, key.fileobj.recv(1 << 18))  # type: ignore[union-attr]
+                    self._take(key.data, self._sockets[key.data].recv(1 << 18))
 
     def _take(self, machine: str, data: bytes) -> None:
         now = time.monotonic()

@@ -49,7 +49,7 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, i
             file.flush()
             os.fsync(handle)
         Path(name).replace(path)
-    except BaseException:
+    except BaseException:  # whatever ends this, a cancellation too, leaves no draft behind
         Path(name).unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)

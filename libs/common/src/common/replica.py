@@ -19,7 +19,8 @@ from common.contracts import subjects
 from common.contracts.objects import Projection
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource, ResourceVersion
-from common.contracts.state import ObjectApplied, StateError, SyncMarker, fold, read_marker, read_state
+from common.contracts.state import ObjectApplied, StateError, SyncMarker, read_marker, read_state
+from common.fingerprints import Fingerprints
 from common.store import Change, Store
 
 
@@ -49,6 +50,15 @@ class StoredMessage(Protocol):
     @property
     def gone(self) -> bool:
         """Whether it is a tombstone."""
+        ...
+
+
+class TimedMessage(StoredMessage, Protocol):
+    """A message with the time at which the bus stored it, in seconds since 1970."""
+
+    @property
+    def time(self) -> float:
+        """When it was stored."""
         ...
 
 
@@ -98,7 +108,7 @@ class Replica:
         self.markers: dict[Resource, SyncMarker] = {}
         self.unreadable: dict[ObjectRef, Problem] = {}
         self._cluster = cluster
-        self._digests: dict[Resource, dict[ObjectRef, str]] = defaultdict(dict)
+        self._prints: dict[Resource, Fingerprints] = defaultdict(Fingerprints)
         self._versions: dict[ObjectRef, ResourceVersion] = {}
         self._newest: dict[Resource, int] = {}
         self._snapshot = 0  # a marker from before the end of the snapshot proves nothing
@@ -108,15 +118,15 @@ class Replica:
         self.markers = {}
         self.unreadable = {}
         self._versions, versions = {}, self._versions
-        before, self._digests = self._digests, defaultdict(dict)
+        before, self._prints = self._prints, defaultdict(Fingerprints)
         objects: list[Projection] = []
         sightings: list[Sighting] = []
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
-                self._note(read)
                 objects.append(read.object)
-                sightings.append(_sighting(read.ref, str(read.version), message))
+                ref = self._note(read)
+                sightings.append(_sighting(ref, str(self._versions[ref]), message))
             elif isinstance(read, Problem):
                 objects.extend(self._kept(read.ref, before))
                 if read.ref in versions:
@@ -133,11 +143,11 @@ class Replica:
         for message in messages:
             read = self._read(message)
             if isinstance(read, ObjectApplied):
-                self._note(read)
                 changes.append(self.store.apply(read.object))
-                sightings.append(_sighting(read.ref, str(read.version), message))
+                ref = self._note(read)
+                sightings.append(_sighting(ref, str(self._versions[ref]), message))
             elif isinstance(read, ObjectRef):
-                self._digests[read.resource].pop(read, None)
+                self._prints[read.resource].drop(read)
                 self._versions.pop(read, None)
                 changes.append(self.store.delete(read))
                 sightings.append(_sighting(read, "", message))
@@ -149,9 +159,14 @@ class Replica:
                 comparisons.append(self._compare(*read))
         return Taken(tuple(change for change in changes if change is not None), tuple(comparisons), tuple(sightings))
 
-    def _note(self, read: ObjectApplied) -> None:
-        self._digests[read.ref.resource][read.ref] = read.digest
-        self._versions[read.ref] = read.version
+    def _note(self, read: ObjectApplied) -> ObjectRef:
+        """Remembers it. Of its message nothing is kept, not even a text: of the ten thousand messages of a snapshot, each would keep the
+        memory around it from being given back.
+        """
+        ref = read.ref
+        self._prints[ref.resource].put(ref, read.digest)
+        self._versions[ref] = ResourceVersion(read.version.text.encode().decode())
+        return ref
 
     def _read(self, message: StoredMessage) -> ObjectApplied | ObjectRef | tuple[Resource, SyncMarker] | Problem | None:
         """An object, the name of a deleted one, a marker, a problem, or None for what is not ours."""
@@ -210,14 +225,14 @@ class Replica:
         return resource, marker
 
     def _compare(self, resource: Resource, marker: SyncMarker) -> Comparison:
-        held = self._digests[resource]
-        return Comparison(resource, marker, len(held), fold(held.items()))
+        held = self._prints[resource]
+        return Comparison(resource, marker, len(held), held.fold)
 
-    def _kept(self, ref: ObjectRef, before: Mapping[Resource, Mapping[ObjectRef, str]]) -> Iterable[Projection]:
+    def _kept(self, ref: ObjectRef, before: Mapping[Resource, Fingerprints]) -> Iterable[Projection]:
         """The last good version of an object whose new message cannot be read."""
         held = self.store.find(ref)
         if held is not None and ref in before[ref.resource]:
-            self._digests[ref.resource][ref] = before[ref.resource][ref]
+            self._prints[ref.resource].keep(ref, before[ref.resource])
             yield held
 
 

@@ -19,7 +19,7 @@ _POOL: Final = "seaway-up"
 def pools(addresses: tuple[str, ...]) -> dict[str, str]:
     """The data of the ConfigMap of the pools. Raises ValueError for what is no pool, with the mend."""
     data = {KEY: json.dumps({"pools": [{"name": _POOL, "addresses": list(addresses)}]}) + "\n"}
-    read = read_pools(ConfigMap.model_validate({"metadata": {"namespace": POOLS.namespace, "name": POOLS.name}, "data": data}))
+    read = read_pools(ConfigMap.read({"metadata": {"namespace": POOLS.namespace, "name": POOLS.name}, "data": data}))
     if read.problems:
         raise ValueError(read.problems[0].message.removeprefix(f"key {KEY!r}: ").removeprefix("pools[0].addresses: "))
     return data

@@ -12,8 +12,9 @@ from common.contracts.refs import ObjectRef
 from common.pools import Pool
 from common.replica import StoredMessage
 from haproxy_lb import records
-from haproxy_lb.allocation import Allocation, Granted, allocate
+from haproxy_lb.allocation import Allocation, allocate
 from haproxy_lb.annotations import Wishes, wishes
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import Claim, ServiceName
 from haproxy_lb.derive.classes import Class
 from haproxy_lb.knowledge import Knowledge
@@ -117,9 +118,9 @@ def _address(seen: Picture, service: Service, granted: Granted, claim: Claim | N
     else:
         others = [user for user in wanted.services if user != str(_name(service))]
         yield f"    asked of the nodes: yes{', shared with ' + ', '.join(others) if others else ''}"
-    for holder in (holders := seen.wished.holders.get(str(granted.address), ())):
-        silent = "; that node is silent now" if holder.silent else ""
-        yield f"    held by node {holder.node}, in instance {holder.instance}, since {holder.since}{silent}"
+    for node, held in (holders := seen.wished.holders.get(str(granted.address), {})).items():
+        silent = "; that node is silent now" if seen.wished.silent(node) else ""
+        yield f"    held by node {node}, in instance {held.instance}, since {held.since}{silent}"
     if not holders:
         yield "    held by no node that is known here"
     for port, owner in granted.refused:

@@ -23,7 +23,7 @@ Nkey = Annotated[Path | None, typer.Option("--nkey", help="File with the nkey se
 TlsCa = Annotated[Path | None, typer.Option("--tls-ca", help="File with the authority of the bus, for --nats; turns TLS on.")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
-ALERT_COLUMNS = ("SINCE", "SEVERITY", "SERVICE", "ALERT", "WHAT")
+ALERT_COLUMNS = ("SINCE", "SEVERITY", "SERVICE", "INSTANCE", "ALERT", "WHAT")
 
 state_app = typer.Typer(help="What the bus knows of the cluster.", invoke_without_command=True)
 
@@ -170,7 +170,7 @@ async def _events(settings: BusSettings, *, watch: bool) -> None:
 async def _alerts(settings: BusSettings) -> None:
     async with replica.reach(settings) as bus:
         found = await alerts.firing(bus)
-    rows = [(alert.since, alert.severity, alert.service, alert.name, alert.summary) for alert in found]
+    rows = [(alert.since, alert.severity, alert.service, alert.instance, alert.name, alert.summary) for alert in found]
     typer.echo(table(rows, ALERT_COLUMNS))
 
 

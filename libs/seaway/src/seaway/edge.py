@@ -28,7 +28,7 @@ A = TypeVar("A", Explanation, Page)
 
 ingress_app = typer.Typer(help="The Ingresses that the edges serve.", no_args_is_help=True)
 
-Edge = Annotated[str, typer.Option("--edge", help="Only the edge of that name (its pod, or its machine).")]
+Edge = Annotated[str, typer.Option("--edge", help="Only the edge of that name (its node, or its machine).")]
 Output = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
 

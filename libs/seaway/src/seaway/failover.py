@@ -3,7 +3,7 @@
 import datetime as dt
 import getpass
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -109,7 +109,7 @@ async def _show(settings: BusSettings) -> None:
     typer.echo(table(sorted(rows), COLUMNS))
 
 
-def _row(ingress: Ingress, switched: dict[str, str], alerts: dict[str, str]) -> tuple[str, ...]:
+def _row(ingress: Ingress, switched: Mapping[str, str], alerts: dict[str, str]) -> tuple[str, ...]:
     namespace, name = ingress.metadata.namespace, ingress.metadata.name
     mode = ingress.metadata.annotations.get("seaway.dev/emergency-mode", "manual")
     key, alert = f"{namespace}.{name}", alerts.get(f"EmergencyService-{namespace}/{name}")

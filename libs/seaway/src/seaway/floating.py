@@ -1,52 +1,28 @@
 """What `seaway vip` shows: who holds which floating address and since when, who should, and what keeps a node from it.
 
-Pure: it reads the plan and what each node said last (`common.contracts.vips`). Nodes repeat every few seconds what they hold, so one that
-was not heard for a while is silent: it may hold on without the bus, and what it said last is shown with a question mark.
+Pure: it reads the plan and what each node said last. What a silent node said is shown with a question mark.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
 
-from common.contracts.vips import HeldAddress, VipNode, VipPlan
+from common.contracts.vips import HeldAddress
 from seaway.view import age
+from seaway.wished import Heard, Wished
 
 ADDRESSES: Final = ("ADDRESS", "WANTED BY", "HOLDER", "INSTANCE", "SINCE", "HOME", "NOTE")
 NODES: Final = ("NODE", "HEARD", "STANDING", "HOLDS", "HOME TO", "NOTE")
-SILENT: Final = 20.0  # seconds
 _STANDINGS: Final = ("well", "not ready", "cordoned", "excluded")
 _NOBODY: Final = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What a node said last, and when the bus stored that, in seconds since 1970."""
-
-    said: VipNode
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """The plan, and the last words of each node, as of `now`."""
-
-    plan: VipPlan
-    nodes: Mapping[str, Heard] = field(default_factory=dict)
-    now: float = 0.0
-
-    def silent(self, node: str) -> bool:
-        """Whether nothing was heard of it for a while."""
-        heard = self.nodes.get(node)
-        return heard is None or self.now - heard.at > SILENT
-
-
-def addresses(seen: Picture) -> Iterator[tuple[str, ...]]:
+def addresses(seen: Wished) -> Iterator[tuple[str, ...]]:
     """A row an address and holder; one that nobody holds has a row too, and so has one that is held though nobody wants it."""
     homes = {home.group: home.node for home in seen.plan.homes}
     wanted = {one.ip: one for one in seen.plan.addresses}
-    held = _held(seen)
+    held = seen.holders
     for ip in sorted({*wanted, *held}, key=lambda text: (ip_address(text).version, ip_address(text))):
         planned = wanted.get(ip)
         owner = (planned.owner or _NOBODY) if planned is not None else _NOBODY
@@ -60,7 +36,7 @@ def addresses(seen: Picture) -> Iterator[tuple[str, ...]]:
             yield (ip, owner, node + mark, one.instance, _since(one, seen.now), home, note)
 
 
-def nodes(seen: Picture) -> Iterator[tuple[str, ...]]:
+def nodes(seen: Wished) -> Iterator[tuple[str, ...]]:
     """A row a node: of the plan, or heard."""
     planned = {node.name: node for node in seen.plan.nodes}
     for name in sorted({*planned, *seen.nodes}):
@@ -76,15 +52,7 @@ def nodes(seen: Picture) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _held(seen: Picture) -> Mapping[str, Mapping[str, HeldAddress]]:
-    found: dict[str, dict[str, HeldAddress]] = {}
-    for name, heard in seen.nodes.items():
-        for one in heard.said.held:
-            found.setdefault(one.ip, {})[name] = one
-    return found
-
-
-def _note(seen: Picture, node: str, holders: Mapping[str, HeldAddress], *, wanted: bool) -> str:
+def _note(seen: Wished, node: str, holders: Mapping[str, HeldAddress], *, wanted: bool) -> str:
     sure = [other for other in holders if not seen.silent(other)]
     notes = []
     if len(sure) > 1 and node in sure:
@@ -96,7 +64,7 @@ def _note(seen: Picture, node: str, holders: Mapping[str, HeldAddress], *, wante
     return ", ".join(notes) or _NOBODY
 
 
-def _complaint(seen: Picture, heard: Heard | None) -> str:
+def _complaint(seen: Wished, heard: Heard | None) -> str:
     if heard is None:
         return "it has never said anything: does keepalived-vip run there?"
     if seen.silent(heard.said.node):

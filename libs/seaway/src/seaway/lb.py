@@ -7,18 +7,18 @@ import typer
 from common.bus.follower import Follower
 from common.bus.protocol import Bus, Message
 from common.bus.settings import BusSettings
-from common.bus.streams import STATE, WANTED
+from common.bus.streams import STATE
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
 from common.contracts.subjects import STATE as STATE_ROOT
-from common.contracts.subjects import WANTED as WANTED_ROOT
-from common.contracts.subjects import SubjectError, encode, parse_state
+from common.contracts.subjects import SubjectError, parse_state
 from common.snapshot import Replaced
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.derive.classes import Class
-from seaway import replica, wished
+from seaway import replica
 from seaway.balancing import COLUMNS, Picture, Scope, explain, picture, rows
 from seaway.commands import CommandError, Data, Nats, Nkey, TlsCa, bus_of, run
+from seaway.hearing import hear
 from seaway.view import table
 
 _EDGE: Final = "seaway-edge"
@@ -74,7 +74,7 @@ async def _picture(settings: BusSettings, ours: Class) -> Picture:
     async with replica.reach(settings) as bus:
         messages = await _state(bus)
         cluster = _cluster(messages)
-        said = wished.read(await _wishes(bus, cluster), replica.now())
+        said = await hear(bus, cluster)
     for fault in said.faults:
         typer.echo(f"seaway: {fault}", err=True)
     return picture(Scope(cluster, ours, *CONFIGMAPS), messages, said, int(replica.now()))
@@ -96,9 +96,3 @@ def _cluster(messages: tuple[Message, ...]) -> str:
         except SubjectError:
             continue
     raise CommandError("the bus knows nothing of any cluster yet; is a watcher running?")
-
-
-async def _wishes(bus: Bus, cluster: str) -> list[Message]:
-    """What stands among the wishes of a cluster. Each is one message, read by itself: an operator may look, and follows nothing here."""
-    found = sorted(await bus.subjects(WANTED.name, f"{WANTED_ROOT}.{encode(cluster)}.>"))
-    return [last for subject in found if (last := await bus.get_last(WANTED.name, subject)) is not None]

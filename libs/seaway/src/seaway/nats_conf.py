@@ -6,7 +6,8 @@ JetStream's API needs for that is derived from the verbs of `common.bus.nats` (`
 
 Two things cannot be said with permissions, because they stand in the body of a request. A reader with several filters can name any, so
 whoever follows STATE can read all of it; it holds no secret. And a reader can ask for delivery to a subject of its choice: never to one of
-the same stream (the server refuses a cycle), but to one of another, so whoever takes up a job or a fact checks what it says.
+the same stream (the server refuses a cycle), and elsewhere only to who has subscribed to exactly that subject, which no stream does. What a
+service said itself it reads again as the last message of one subject (a direct get, ADR-31), for which it needs no reader.
 
 The same rules serve the embedded server of `seaway up`, the compose file and the cluster. `render` is pure: same arguments, same text.
 A key, or any other text, that is `$NAME` is read by the server from its environment.
@@ -43,6 +44,7 @@ class Role:
 
     name: str
     publishes: tuple[str, ...] = ()
+    recalls: tuple[str, ...] = ()  # what of its own it reads again, and changes
     follows: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     looks_up: tuple[str, ...] = ()  # streams of which single messages are read
@@ -103,6 +105,7 @@ def roles(cluster: str = "") -> dict[str, Role]:
     known = (
         Role(
             WATCHER,
+            recalls=_firing(where, WATCHER),
             publishes=(*state, *_reports(where, WATCHER)),
             follows=(streams.STATE.name,),
             looks_up=(streams.STATE.name,),
@@ -110,17 +113,20 @@ def roles(cluster: str = "") -> dict[str, Role]:
         ),
         Role(
             BALANCER,
+            recalls=_firing(where, BALANCER),
             publishes=(f"{subjects.WANTED}.{where}.{BALANCER}.*", *_reports(where, BALANCER)),
             follows=(streams.STATE.name,),
             looks_up=(streams.WANTED.name,),
         ),
         Role(
             VIP,
+            recalls=_firing(where, VIP),
             publishes=(f"{subjects.WANTED}.{where}.{VIP}.*", *_reports(where, VIP)),
             follows=(streams.STATE.name, streams.WANTED.name),
         ),
         Role(
             RENDERER,
+            recalls=_firing(where, RENDERER),
             publishes=_reports(where, RENDERER),
             follows=(streams.STATE.name,),
             answers=(f"{subjects.ASK}.{where}.{RENDERER}.*",),
@@ -142,9 +148,11 @@ def permissions(role: Role) -> Permissions:
         api |= {f"{wire.API}.CONSUMER.{verb}.{stream}.*" for verb in ("DELETE", "MSG.NEXT")}
     for stream in role.looks_up:
         api.add(f"{wire.API}.STREAM.MSG.GET.{stream}")
+    for subject in role.recalls:
+        api.add(f"{wire.API}.DIRECT.GET.{streams.FIRING.name}.{subject}")
     # Not the server's own leave to answer: it holds for whatever subject the one who asks names.
     answers = (f"{inbox(OPERATOR)}.>",) if role.answers else ()
-    return Permissions(tuple(sorted({*api, *role.publishes, *answers})), (f"{inbox(role.name)}.>", *role.answers))
+    return Permissions(tuple(sorted({*api, *role.publishes, *role.recalls, *answers})), (f"{inbox(role.name)}.>", *role.answers))
 
 
 def inbox(role: str) -> str:
@@ -174,6 +182,10 @@ def render(server: Server, users: Iterable[User]) -> str:
 def _reports(where: str, service: str) -> tuple[str, ...]:
     token = subjects.encode(service)
     return f"{subjects.EVENTS}.{where}.{token}.*", f"{subjects.ALERTS}.{where}.*.{token}.*"
+
+
+def _firing(where: str, service: str) -> tuple[str, ...]:
+    return (f"{subjects.FIRING}.{where}.{subjects.encode(service)}.*",)
 
 
 def _head(server: Server) -> str:

@@ -7,12 +7,20 @@ from common.contracts.edge import Claimant, Explanation, IngressState, Request
 
 COLUMNS: Final = ("EDGE", "NAMESPACE", "INGRESS", "STATE", "REVISION", "HOSTS", "PROBLEMS")
 _NOBODY: Final = "-"  # what no Ingress claims, and the operator's default backend answers
+_BY_HTTP: Final = "a redirect to HTTPS, since its clients must show a certificate"
+_ASKED: Final = {
+    "on": "must show a certificate of its authorities, else 400",
+    "optional": "may show a certificate, which must be of its authorities, else 400",
+    "optional_no_ca": "may show a certificate, of whatever authority",
+}
 _HOSTS: Final = 3  # hosts of an Ingress that are shown
 
 _ENDS: Final = {
     "@400": "400: dots beside a slash that is written %2F are meant to deceive",
+    "@403": "403: nobody gets in until the authorities that vouch for its clients are there; seaway ingress list says what is missing",
     "@404": "404: no Ingress claims it",
     "@413": "413: the body is larger than the Ingress permits",
+    "@421": "421: the name in the TLS handshake is not this host's, so nobody was asked for the certificate that it wants",
     "@503": "503: the backend has no ready endpoint",
     "@denied": "503: nothing is sent to its backend until what its Ingress asks for can be done; seaway ingress list says why it cannot",
     "@308": "a redirect to HTTPS, since the host has a certificate (nginx.ingress.kubernetes.io/ssl-redirect)",
@@ -44,6 +52,7 @@ def tell(request: Request, told: Explanation, edges: Sequence[str], *, of: int) 
     if seen.get("path") != request.path.partition("?")[0]:
         yield f"  the path is read as {seen.get('path')}"
     yield from _answer(seen, {f"{one.namespace}/{one.name}": one for one in told.claimants})
+    yield from _clients(seen.get("clients"))
     yield from _certificate(request, seen.get("certificates", {}))
     yield from _backend(told)
     yield from _policy(seen)
@@ -66,7 +75,8 @@ def _answer(seen: Mapping[str, Any], claimants: Mapping[str, Claimant]) -> Itera
     elif seen.get("hosts_key"):
         yield f"  host {seen['hosts_key']} is known, and no path of it fits"
     if not seen.get("goes"):
-        yield f"  answered by the edge itself with {_ENDS.get(location, location)}"
+        ends = _BY_HTTP if location == "@308" and seen.get("clients") else _ENDS.get(location, location)
+        yield f"  answered by the edge itself with {ends}"
 
 
 def _path(route: Mapping[str, Any]) -> str:
@@ -84,11 +94,17 @@ def _canary(one: Mapping[str, Any]) -> str:
     return f"canary {one['backend']} ({', '.join(by) or 'nothing leads there'}): {why}"
 
 
+def _clients(asked: Mapping[str, Any] | None) -> Iterator[str]:
+    if asked:
+        passed = "; backends get it" if asked.get("shown") else ""
+        yield f"  clients {_ASKED.get(asked['verify'], asked['verify'])}, depth {asked['depth']}{passed} (auth-tls-…)"
+
+
 def _certificate(request: Request, shown: Mapping[str, Any]) -> Iterator[str]:
     name = request.sni or request.host
     if shown.get("passed"):
         yield f"  TLS to {name} is passed on unopened"
-    elif shown.get("host"):
+    elif shown.get("pairs"):
         pairs = [one["name"] + (f" (cannot be used: {one['reason']})" if one.get("reason") else "") for one in shown["pairs"]]
         yield f"  certificate for {name}: Secret {', '.join(pairs)}, as {shown['host']}"
     elif request.scheme == "https":

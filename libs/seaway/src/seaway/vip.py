@@ -1,21 +1,16 @@
 """`seaway vip`: which node holds which floating address, and what keeps the others from it."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from common.bus.protocol import Bus
 from common.bus.settings import BusSettings
-from common.bus.streams import WANTED
-from common.codec import CodecError, decode
-from common.contracts import subjects
-from common.contracts.vips import PLAN, SERVICE, VipError, VipNode, VipPlan, read_vip
+from common.contracts.vips import SERVICE
 from seaway import floating, replica
 from seaway.commands import CommandError, Data, Nats, Nkey, TlsCa, bus_of, run
-from seaway.floating import Heard, Picture
+from seaway.hearing import clusters, hear
 from seaway.view import table
-
-_SAID: Final = f"{subjects.WANTED}.*.{subjects.encode(SERVICE)}.>"
+from seaway.wished import Wished
 
 vip_app = typer.Typer(help="Floating addresses: which node holds them, and why.", no_args_is_help=True)
 
@@ -47,42 +42,26 @@ def show_nodes(
 
 
 async def _addresses(settings: BusSettings, cluster: str) -> None:
-    typer.echo(table(floating.addresses(await _picture(settings, cluster)), floating.ADDRESSES))
+    typer.echo(table(floating.addresses(await _heard(settings, cluster)), floating.ADDRESSES))
 
 
 async def _nodes(settings: BusSettings, cluster: str) -> None:
-    typer.echo(table(floating.nodes(await _picture(settings, cluster)), floating.NODES))
+    typer.echo(table(floating.nodes(await _heard(settings, cluster)), floating.NODES))
 
 
-async def _picture(settings: BusSettings, cluster: str) -> Picture:
+async def _heard(settings: BusSettings, cluster: str) -> Wished:
     async with replica.reach(settings) as bus:
-        return await _read(bus, cluster)
+        seen = await hear(bus, _chosen(cluster, await clusters(bus, SERVICE)))
+    for fault in seen.faults:
+        typer.echo(f"seaway: {fault}", err=True)
+    return seen
 
 
-async def _read(bus: Bus, cluster: str) -> Picture:
-    """What nodes said last. Each is one message, read by itself: an operator may look, and follows nothing here."""
-    found = sorted(await bus.subjects(WANTED.name, _SAID))
-    clusters = sorted({subjects.decode(subject.split(".")[2]) for subject in found})
-    if cluster and cluster not in clusters:
-        raise CommandError(f"no node of cluster {cluster!r} has spoken; the bus knows {', '.join(clusters) or 'none'}")
-    if len(clusters) > 1 and not cluster:
-        raise CommandError(f"the bus has several clusters; name one with --cluster: {', '.join(clusters)}")
-    if not clusters:
+def _chosen(cluster: str, known: list[str]) -> str:
+    if cluster and cluster not in known:
+        raise CommandError(f"no node of cluster {cluster!r} has spoken; the bus knows {', '.join(known) or 'none'}")
+    if len(known) > 1 and not cluster:
+        raise CommandError(f"the bus has several clusters; name one with --cluster: {', '.join(known)}")
+    if not known:
         raise CommandError("no node has spoken of floating addresses yet; does keepalived-vip run?")
-    plan, nodes = VipPlan(instance="", revision=0), {}
-    for subject in found:
-        if subject.split(".")[2] != subjects.encode(cluster or clusters[0]):
-            continue
-        last = await bus.get_last(WANTED.name, subject)
-        if last is None or last.gone:
-            continue
-        try:
-            event = decode(last.headers, last.body)
-            if subject.endswith(f".{PLAN}"):
-                plan = read_vip(VipPlan, event)
-            else:
-                said = read_vip(VipNode, event)
-                nodes[said.node] = Heard(said, last.time)
-        except (CodecError, VipError) as error:
-            typer.echo(f"seaway: {subject} cannot be read: {error}", err=True)
-    return Picture(plan, nodes, replica.now())
+    return cluster or known[0]

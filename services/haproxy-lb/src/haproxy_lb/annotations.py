@@ -4,123 +4,111 @@ A value is parsed to a type before anything else sees it. A bad one is told, wit
 as if it were not there. An annotation that is not in the table is somebody else's.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Final
 
 from common.contracts.ip import Address
 from common.contracts.objects import Service
 from common.contracts.problems import Problem
+from common.knobs import Knob, Knobs, boolean, one_of, whole
 from haproxy_lb import values
 from haproxy_lb.model import DEFAULT_CHECK, DEFAULT_TIMEOUTS, DEFAULT_TREATMENT, Treatment
 
 PREFIX: Final = "seaway.dev/"
 DAY: Final = 86400.0
-_SHOWN: Final = 80  # characters of a bad value
-
-Of = Literal["address", "treatment", "check", "timeouts", "endpoints"]
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One annotation: what it is of, which field of that it sets, how its value is read (which raises ValueError), what holds where it is
-    not given, and what it does.
-    """
-
-    name: str
-    of: Of
-    field: str
-    read: Callable[[str], Any]
-    default: str
-    text: str
+def _timeout(name: str, field: str, default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "timeouts", field, values.seconds(0.001, 7 * DAY), default, text)
 
 
-def _timeout(name: str, field: str, default: str, text: str) -> Annotation:
-    return Annotation(name, "timeouts", field, values.seconds(0.001, 7 * DAY), default, text)
-
-
-TABLE: Final = (
-    Annotation(
-        "load-balancer-ips",
+TABLE: Final = Knobs(
+    Knob(
+        f"{PREFIX}load-balancer-ips",
         "address",
         "requested",
         values.addresses,
         "",
         "The address that the Service shall have, or one of each family with a comma between them.",
     ),
-    Annotation("address-pool", "address", "pool", values.name, "", "The pool that its addresses shall be of."),
-    Annotation(
-        "allow-shared-ip",
+    Knob(f"{PREFIX}address-pool", "address", "pool", values.name, "", "The pool that its addresses shall be of."),
+    Knob(
+        f"{PREFIX}allow-shared-ip",
         "address",
         "sharing",
         values.key,
         "",
         "Services with the same value share an address, if they have no port in common.",
     ),
-    Annotation(
-        "udp",
+    Knob(
+        f"{PREFIX}udp",
         "endpoints",
         "kernel",
-        values.one_of({"refuse": False, "kernel": True}),
+        one_of({"refuse": False, "kernel": True}),
         "refuse",
         "`kernel` leaves a Service with ports of UDP or SCTP to kube-proxy, its TCP ports too: the address shows `ipMode: VIP`.",
     ),
-    Annotation(
-        "local-fallback",
+    Knob(
+        f"{PREFIX}local-fallback",
         "endpoints",
         "fallback",
-        values.boolean,
+        boolean,
         "false",
         "With `externalTrafficPolicy: Local`: whether endpoints of other nodes answer where the own node has none.",
     ),
-    Annotation(
-        "balance",
+    Knob(
+        f"{PREFIX}balance",
         "treatment",
         "balance",
-        values.one_of({"roundrobin": "roundrobin", "leastconn": "leastconn", "source": "source"}),
+        one_of({"roundrobin": "roundrobin", "leastconn": "leastconn", "source": "source"}),
         "roundrobin",
         "How an endpoint is chosen: by turns, by the least connections, or by the client's address.",
     ),
-    Annotation(
-        "proxy-protocol",
+    Knob(
+        f"{PREFIX}proxy-protocol",
         "treatment",
         "send_proxy",
-        values.one_of({"v1": "v1", "v2": "v2"}),
+        one_of({"v1": "v1", "v2": "v2"}),
         "",
         "Endpoints are told the client's address by the PROXY protocol of this version: v1 or v2.",
     ),
-    Annotation(
-        "accept-proxy-protocol",
+    Knob(
+        f"{PREFIX}accept-proxy-protocol",
         "treatment",
         "accept_proxy",
         values.networks,
         "",
         "Networks whose connections begin with the PROXY protocol, such as those of another load balancer in front.",
     ),
-    Annotation(
-        "max-connections",
+    Knob(
+        f"{PREFIX}max-connections",
         "treatment",
         "max_connections",
-        values.whole(0, 10_000_000),
+        whole(0, 10_000_000),
         "0",
         "Connections at once to a port; 0 is any number.",
     ),
-    Annotation(
-        "connection-rate",
+    Knob(
+        f"{PREFIX}connection-rate",
         "treatment",
         "rate",
-        values.whole(0, 10_000_000),
+        whole(0, 10_000_000),
         "0",
         "New connections a second to a port; 0 is any number.",
     ),
-    Annotation("health-check", "check", "enabled", values.boolean, "true", "Whether endpoints are asked if they are well."),
-    Annotation(
-        "health-check-interval", "check", "interval", values.seconds(0.1, 3600), "2s", "How often; such as 500ms, 5s or 1m."
+    Knob(f"{PREFIX}health-check", "check", "enabled", boolean, "true", "Whether endpoints are asked if they are well."),
+    Knob(
+        f"{PREFIX}health-check-interval",
+        "check",
+        "interval",
+        values.seconds(0.1, 3600),
+        "2s",
+        "How often; such as 500ms, 5s or 1m.",
     ),
-    Annotation("health-check-rise", "check", "rise", values.whole(1, 100), "2", "Good answers until a sick endpoint is well."),
-    Annotation("health-check-fall", "check", "fall", values.whole(1, 100), "3", "Bad answers until an endpoint is sick."),
-    Annotation(
-        "health-check-path",
+    Knob(f"{PREFIX}health-check-rise", "check", "rise", whole(1, 100), "2", "Good answers until a sick endpoint is well."),
+    Knob(f"{PREFIX}health-check-fall", "check", "fall", whole(1, 100), "3", "Bad answers until an endpoint is sick."),
+    Knob(
+        f"{PREFIX}health-check-path",
         "check",
         "http_path",
         values.path,
@@ -134,7 +122,6 @@ TABLE: Final = (
     _timeout("timeout-server", "server", "", "The same, or `timeout-client` if that is less."),
     _timeout("timeout-tunnel", "tunnel", "", "The same, instead of both. Without any of the three it is an hour."),
 )
-_BY_NAME: Final[Mapping[str, Annotation]] = {f"{PREFIX}{annotation.name}": annotation for annotation in TABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +139,15 @@ class Wishes:
 
 def wishes(service: Service) -> Wishes:
     """What the annotations of `service` ask for."""
-    given: dict[Of, dict[str, Any]] = {"address": {}, "treatment": {}, "check": {}, "timeouts": {}, "endpoints": {}}
-    problems: list[Problem] = []
-    for name, value in sorted(service.metadata.annotations.items()):
-        known = _BY_NAME.get(name)
-        if known is None:
-            continue
-        try:
-            given[known.of][known.field] = known.read(value.strip())
-        except ValueError as mend:
-            problems.append(Problem(service.ref, "BadAnnotation", f"annotation {name} is {value[:_SHOWN]!r}; {mend}"))
+    reading = TABLE.read(service.metadata.annotations)
+    given = reading.given
     treatment = replace(
         DEFAULT_TREATMENT,
         check=replace(DEFAULT_CHECK, **given["check"]),
         timeouts=replace(DEFAULT_TIMEOUTS, **given["timeouts"]),
         **given["treatment"],
     )
-    return Wishes(**given["address"], **given["endpoints"], treatment=treatment, problems=tuple(problems))
+    problems = tuple(
+        Problem(service.ref, "BadAnnotation", f"annotation {bad.knob.name} is {bad.value}; {bad.mend}") for bad in reading.bad
+    )
+    return Wishes(**given["address"], **given["endpoints"], treatment=treatment, problems=problems)

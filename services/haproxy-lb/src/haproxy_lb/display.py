@@ -10,7 +10,7 @@ from common.contracts.objects import Service
 from common.kube.errors import Conflict, KubeError, NotFound
 from common.kube.status import Writer
 from haproxy_lb import metrics
-from haproxy_lb.allocation import Granted
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.status import StatusWrite, status_write
 

@@ -189,7 +189,7 @@ class Knowledge:
         found = self.configmap(self._record_ref)
         if found is None or KEY not in found.data:
             return None
-        return read_pools(found.model_copy(update={"data": {KEY: found.data[KEY]}})).pools
+        return read_pools(replace(found, data={KEY: found.data[KEY]})).pools
 
 
 def _decides(change: Change) -> bool:

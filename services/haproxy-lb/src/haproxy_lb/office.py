@@ -7,7 +7,6 @@ balancer serves what the status of Services shows.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -21,8 +20,10 @@ from common.contracts.problems import Problem
 from common.kube.errors import KubeError
 from common.kube.events import Recorder
 from common.runtime.reports import Reports
+from common.tries import Tries
 from haproxy_lb import metrics
-from haproxy_lb.allocation import Allocation, Granted, allocate
+from haproxy_lb.allocation import Allocation, allocate
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import ServiceName
 from haproxy_lb.display import Display
 from haproxy_lb.follow import Intake
@@ -82,7 +83,7 @@ class Office:
             self._intake.problems.set()
 
     async def _serve(self) -> None:
-        attempt, known = 0, False
+        tries, known = Tries(_BACKOFF), False
         while True:
             self._intake.services.clear()
             again: int | None = None
@@ -93,14 +94,13 @@ class Office:
                     known = True
                 if not self._knowledge.awaited:
                     again = await self._decide()
-                attempt = 0
+                tries.done()
             except Superseded as error:
                 log.info("record.superseded", reason=str(error))
                 known = False
             except (KubeError, TimeoutError) as error:
-                log.warning("addresses.delayed", reason=str(error) or "no answer in time", attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                log.warning("addresses.delayed", reason=str(error) or "no answer in time", attempt=tries.failed)
+                await tries.pause()
                 continue
             if known:
                 await self._wait(again)

@@ -6,7 +6,6 @@ bus that was lost, or a message of somebody who led before, is mended.
 
 import asyncio
 import contextlib
-import random
 import uuid
 from typing import Final
 
@@ -19,6 +18,7 @@ from common.codec import CodecError, decode, encode
 from common.contracts.addresses import WHAT, AddressesWanted, WantedAddress, WishError, read_wanted, wanted_event
 from common.contracts.subjects import wanted_subject
 from common.runtime.reports import timestamp
+from common.tries import Tries
 
 LOOK: Final = 30.0  # seconds between two looks without news
 _BACKOFF: Final = Backoff(first=0.1, most=10, factor=2, jitter=1)
@@ -45,16 +45,15 @@ class Proclaimer:
 
     async def run(self) -> None:
         """Says it until cancelled."""
-        attempt = 0
+        tries = Tries(_BACKOFF)
         while True:
             self._news.clear()
             try:
                 await self._say()
-                attempt = 0
+                tries.done()
             except BusError as error:
-                log.warning("wish.delayed", reason=str(error), attempt=attempt)
-                await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                log.warning("wish.delayed", reason=str(error), attempt=tries.failed)
+                await tries.pause()
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):

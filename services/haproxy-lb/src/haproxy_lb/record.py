@@ -18,7 +18,7 @@ from common.kube.session import KubeSession
 from common.kube.status import Writer
 from common.pools import KEY
 from haproxy_lb import records
-from haproxy_lb.allocation import Reservation
+from haproxy_lb.book import Reservation
 
 RESERVATIONS: Final = "reservations"
 

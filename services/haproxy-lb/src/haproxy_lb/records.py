@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from common.contracts.ip import read_address
-from haproxy_lb.allocation import Reservation
+from haproxy_lb.book import Reservation
 from haproxy_lb.claims import ServiceName
 
 _IN_USE: Final = "in-use"

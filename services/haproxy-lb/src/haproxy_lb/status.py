@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from common.contracts.objects import Service
-from haproxy_lb.allocation import Granted
 from haproxy_lb.annotations import wishes
+from haproxy_lb.book import Granted
 from haproxy_lb.claims import Port
 from haproxy_lb.derive.indexes import PROXY, VIP
 

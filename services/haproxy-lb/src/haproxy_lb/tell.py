@@ -39,9 +39,7 @@ class Teller:
         self._since: float | None = None  # when the data path was found in trouble
 
     async def run(self) -> None:
-        """Tells until cancelled. What one who was killed may have left firing is ended first."""
-        self._reports.over("BalancerStale", "critical")
-        self._reports.over("PoolExhausted", "warning")
+        """Tells until cancelled."""
         while True:
             if not self._knowledge.awaited:
                 self._tell_problems()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from common.pools import Pools
-from haproxy_lb.allocation import Reservation
+from haproxy_lb.book import Reservation
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,10 @@
 """How the values of annotations are read: text → typed value, or ValueError with what to write instead."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 from common.contracts.ip import Address, read_address, read_network
-
-T = TypeVar("T")
 
 _SECONDS: Final = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)(ms|s|m|h|)", re.ASCII)
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "h": 3600.0}
@@ -14,35 +12,6 @@ _PATH: Final = re.compile(r"/[A-Za-z0-9/_.~?=&%+-]{0,255}", re.ASCII)
 _KEY: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _MOST: Final = 64  # networks in one value
-
-
-def boolean(value: str) -> bool:
-    """`true` or `false`."""
-    if value not in {"true", "false"}:
-        raise ValueError("write true or false")
-    return value == "true"
-
-
-def one_of(known: Mapping[str, T]) -> Callable[[str], T]:
-    """One of some words."""
-
-    def read(value: str) -> T:
-        if value not in known:
-            raise ValueError(f"write {' or '.join(sorted(known))}")
-        return known[value]
-
-    return read
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """A whole number."""
-
-    def read(value: str) -> int:
-        if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
-            raise ValueError(f"write a whole number from {least} to {most}")
-        return int(value)
-
-    return read
 
 
 def seconds(least: float, most: float) -> Callable[[str], float]:

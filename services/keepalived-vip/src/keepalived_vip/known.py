@@ -10,7 +10,7 @@ must be in a pool, or one that the operator named, or have been so when this nod
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from common.codec import CodecError, decode
 from common.contracts.addresses import WHAT, AddressesWanted, WishError, read_wanted
@@ -22,7 +22,7 @@ from common.contracts.subjects import SubjectError, wanted_subject
 from common.contracts.subjects import decode as text_of
 from common.contracts.vips import PLAN, SERVICE, VipError, VipNode, VipPlan, node_what, read_vip
 from common.pools import Pools, read_pools
-from common.replica import Comparison, Replica, StoredMessage
+from common.replica import Comparison, Replica, StoredMessage, TimedMessage
 from common.store import Store
 from keepalived_vip.model import Address, Member, order
 from keepalived_vip.nodes import Selector, members
@@ -33,15 +33,6 @@ from keepalived_vip.wire import Agreed, loaded
 FOLLOWED: Final = (Node.resource,)
 STATIC: Final = "static"
 _MESSAGES: Final = Resource("seaway.dev", "messages")
-
-
-class TimedMessage(StoredMessage, Protocol):
-    """A message with the time at which the bus stored it, in seconds since 1970."""
-
-    @property
-    def time(self) -> float:
-        """When it was stored."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

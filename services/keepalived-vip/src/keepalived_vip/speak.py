@@ -6,7 +6,6 @@ begin one after the other, by their names, so that this is rare. What a node has
 
 import asyncio
 import contextlib
-import random
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from common.bus.protocol import Bus, BusError, Conflict
 from common.codec import encode
 from common.contracts.subjects import wanted_subject
 from common.contracts.vips import PLAN, SERVICE, VipNode, VipPlan, node_what, vip_event
+from common.tries import Tries
 from keepalived_vip import metrics
 from keepalived_vip.known import Known
 from keepalived_vip.wire import dumped
@@ -47,7 +47,7 @@ class Speaker:
 
     async def propose(self) -> None:
         """Writes the plan that there should be, until cancelled."""
-        attempt = 0
+        tries = Tries(_BACKOFF)
         while True:
             await self.plan_news.wait()
             self.plan_news.clear()
@@ -56,21 +56,20 @@ class Speaker:
             await asyncio.sleep(self._gather + self._turn * _TURN)
             try:
                 await self._propose()
-                attempt = 0
+                tries.done()
             except BusError as error:
                 log.warning("plan.not_proposed", reason=str(error))
                 metrics.PROPOSALS.labels("failed").inc()
-                await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
                 self.plan_news.set()
 
     async def report(self, current: Callable[[], VipNode], changed: asyncio.Event) -> None:
         """Says what this node has in force, at each change and now and then, until cancelled."""
         said: VipNode | None = None
-        attempt = 0
+        tries = Tries(_BACKOFF)
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0 if attempt else _HEARTBEAT):
+                async with asyncio.timeout(0 if tries.failed else _HEARTBEAT):
                     await changed.wait()
                     changed.clear()
                     if current() == said:
@@ -78,13 +77,12 @@ class Speaker:
             said = current()
             try:
                 await self._say(said, node_what(self._node), None)
-                attempt = 0
+                tries.done()
                 await asyncio.sleep(_GATHER)
             except BusError as error:
-                if attempt == 0:
+                if not tries.failed:
                     log.warning("report.delayed", reason=str(error))
-                await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
 
     @property
     def _gather(self) -> float:

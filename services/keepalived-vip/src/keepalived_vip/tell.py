@@ -1,7 +1,7 @@
 """Tell: facts of addresses that move, and alerts of what an operator should act on.
 
 Each node tells of itself. What can only be seen by comparing all nodes is told by one of them, in the name of all: when that one falls
-silent, the next goes on with the same alerts. Who begins ends what may be left from before.
+silent, the next goes on with the same alerts, and ends what may be left of them.
 """
 
 import asyncio
@@ -23,14 +23,6 @@ PATIENCE: Final = 5.0  # seconds that something may last before it is worth an a
 ALL: Final = "all-nodes"
 NOWHERE: Final = "AddressNowhere"
 TWICE: Final = "AddressTwice"
-OWN: Final[tuple[tuple[str, Severity], ...]] = (
-    ("KeepalivedDown", "critical"),
-    ("ConfigurationRefused", "critical"),
-    ("NoPart", "critical"),
-    ("HeldBack", "warning"),
-    ("DuplicateAddress", "critical"),
-    ("DetectorOff", "warning"),
-)
 _SHOWN: Final = 5
 
 
@@ -49,8 +41,6 @@ class Teller:
 
     async def run(self) -> None:
         """Tells until cancelled."""
-        for name, severity in OWN:
-            self._reports.over(name, severity)
         while True:
             await asyncio.sleep(LOOK)
             while self._station.moves:

@@ -5,13 +5,13 @@ if it were not there. Of those that say what a backend must prove, a bad one kee
 does nothing, which is told; one that is to keep clients out keeps everybody out.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
+from common.knobs import Knob, Knobs, boolean, one_of, whole
 from nginx_config_renderer import values
 from nginx_config_renderer.model import Canary, ClientAuth, Emergency, PairKey
 from nginx_config_renderer.policy import Affinity, BackendTLS, Policy
@@ -21,43 +21,28 @@ OURS: Final = "seaway.dev/"
 _WEIGHT_TOTAL: Final = 100  # what ingress-nginx takes a smaller total for
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One annotation: what it is of, which field of that it sets, how its value is read (which raises ValueError), what holds where it is
-    not given, and what it does.
-    """
-
-    name: str
-    of: Literal["policy", "affinity", "tls", "client", "canary", "stream", "emergency"]
-    field: str
-    read: Callable[[str], Any]
-    default: str
-    text: str
-    prefix: str = PREFIX
+def _policy(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "policy", field, read, default, text)
 
 
-def _policy(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "policy", field, read, default, text)
+def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "affinity", field, read, default, text)
 
 
-def _affinity(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "affinity", field, read, default, text)
+def _tls(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "tls", field, read, default, text)
 
 
-def _tls(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "tls", field, read, default, text)
+def _client(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "client", field, read, default, text)
 
 
-def _client(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "client", field, read, default, text)
+def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(PREFIX + name, "canary", field, read, default, text)
 
 
-def _canary(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "canary", field, read, default, text)
-
-
-def _emergency(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Annotation:
-    return Annotation(name, "emergency", field, read, default, text, OURS)
+def _emergency(name: str, field: str, read: Callable[[str], Any], default: str, text: str) -> Knob:
+    return Knob(OURS + name, "emergency", field, read, default, text)
 
 
 # What ingress-nginx has to keep clients out.
@@ -74,15 +59,15 @@ _KEEPING_OUT: Final = frozenset(
 )
 ON: Final = "on"  # the field that says whether there is an affinity, or a canary, at all
 
-TABLE: Final = (
+TABLE: Final = Knobs(
     _policy(
         "force-ssl-redirect",
         "force_ssl_redirect",
-        values.boolean,
+        boolean,
         "false",
         "Who asks by HTTP is sent to HTTPS, even without a certificate.",
     ),
-    _policy("ssl-redirect", "ssl_redirect", values.boolean, "true", "Who asks a host with a certificate by HTTP is sent to HTTPS."),
+    _policy("ssl-redirect", "ssl_redirect", boolean, "true", "Who asks a host with a certificate by HTTP is sent to HTTPS."),
     _policy("backend-protocol", "scheme", values.scheme, "HTTP", "How the backend speaks: HTTP, HTTPS, GRPC or GRPCS."),
     _policy(
         "proxy-body-size", "body_size", values.size, "1m", "The largest body of a request; 0 is no limit. A larger one gets 413."
@@ -99,20 +84,18 @@ TABLE: Final = (
     _policy("proxy-send-timeout", "send_timeout", values.seconds, "60", "Seconds between two writes to the backend."),
     _policy("proxy-read-timeout", "read_timeout", values.seconds, "60", "Seconds between two reads from the backend."),
     _policy("proxy-next-upstream", "retry_on", values.retries, "error timeout", "When another endpoint is tried; off is never."),
-    _policy(
-        "proxy-next-upstream-tries", "retry_tries", values.whole(0, 100), "3", "Endpoints that are tried at most; 0 is all of them."
-    ),
+    _policy("proxy-next-upstream-tries", "retry_tries", whole(0, 100), "3", "Endpoints that are tried at most; 0 is all of them."),
     _policy(
         "proxy-next-upstream-timeout",
         "retry_within",
-        values.whole(0, 86400),
+        whole(0, 86400),
         "0",
         "Seconds after which none is tried any more; 0 is never.",
     ),
     _policy(
         "load-balance",
         "balance",
-        values.one_of(values.BALANCES),
+        one_of(values.BALANCES),
         "round_robin",
         "How an endpoint is chosen: round_robin, least_conn or ewma.",
     ),
@@ -128,7 +111,7 @@ TABLE: Final = (
         "the certificate that we show it (`tls.crt`, `tls.key`).",
     ),
     _tls("proxy-ssl-verify", "verify", values.switch, "off", "Whether nothing is sent to a backend that those do not vouch for."),
-    _tls("proxy-ssl-verify-depth", "depth", values.whole(1, 100), "1", "How many certificates may stand between them and it."),
+    _tls("proxy-ssl-verify-depth", "depth", whole(1, 100), "1", "How many certificates may stand between them and it."),
     _tls(
         "proxy-ssl-name",
         "name",
@@ -148,76 +131,74 @@ TABLE: Final = (
     _client(
         "auth-tls-verify-client",
         "verify",
-        values.one_of({"on": "on", "off": "off", "optional": "optional", "optional_no_ca": "optional_no_ca"}),
+        one_of({"on": "on", "off": "off", "optional": "optional", "optional_no_ca": "optional_no_ca"}),
         "on",
         "Whether clients must show one: on, off, optional (who shows none gets in), or optional_no_ca (whoever vouches for it).",
     ),
-    _client("auth-tls-verify-depth", "depth", values.whole(1, 100), "1", "How many certificates may stand between."),
+    _client("auth-tls-verify-depth", "depth", whole(1, 100), "1", "How many certificates may stand between."),
     _client(
         "auth-tls-pass-certificate-to-upstream",
         "passed",
-        values.boolean,
+        boolean,
         "false",
         "Whether the backend gets the certificate in the header `ssl-client-cert`.",
     ),
-    _affinity("affinity", ON, values.one_of({"cookie": True}), "", "Keeps a client at one endpoint, by a cookie."),
+    _affinity("affinity", ON, one_of({"cookie": True}), "", "Keeps a client at one endpoint, by a cookie."),
     _affinity(
         "affinity-mode",
         "persistent",
-        values.one_of({"balanced": False, "persistent": True}),
+        one_of({"balanced": False, "persistent": True}),
         "balanced",
         "Whether a client stays at its endpoint when more are added: balanced or persistent.",
     ),
     _affinity(
         "affinity-canary-behavior",
         "with_canary",
-        values.one_of({"sticky": True, "legacy": False}),
+        one_of({"sticky": True, "legacy": False}),
         "sticky",
         "Whether the cookie also keeps a client at the canary, or at the main backend: sticky or legacy.",
     ),
     _affinity("session-cookie-name", "name", values.token, "INGRESSCOOKIE", "The name of the cookie."),
     _affinity("session-cookie-path", "path", values.cookie_text, "/", "Its Path."),
     _affinity("session-cookie-domain", "domain", values.cookie_text, "", "Its Domain."),
-    _affinity("session-cookie-max-age", "max_age", values.whole(-1, 2**31 - 1), "", "Its Max-Age, in seconds."),
-    _affinity("session-cookie-expires", "expires", values.whole(-1, 2**31 - 1), "", "Its Expires, in seconds from now."),
+    _affinity("session-cookie-max-age", "max_age", whole(-1, 2**31 - 1), "", "Its Max-Age, in seconds."),
+    _affinity("session-cookie-expires", "expires", whole(-1, 2**31 - 1), "", "Its Expires, in seconds from now."),
     _affinity(
         "session-cookie-samesite",
         "same_site",
-        values.one_of({"None": "None", "Lax": "Lax", "Strict": "Strict"}),
+        one_of({"None": "None", "Lax": "Lax", "Strict": "Strict"}),
         "",
         "Its SameSite: None, Lax or Strict.",
     ),
     _affinity(
         "session-cookie-conditional-samesite-none",
         "conditional_none",
-        values.boolean,
+        boolean,
         "false",
         "Whether SameSite=None is kept from browsers that take it for Strict.",
     ),
-    _affinity(
-        "session-cookie-secure", "secure", values.boolean, "", "Whether it is Secure; unless given, if the request came by HTTPS."
-    ),
+    _affinity("session-cookie-secure", "secure", boolean, "", "Whether it is Secure; unless given, if the request came by HTTPS."),
     _affinity(
         "session-cookie-change-on-failure",
         "change_on_failure",
-        values.boolean,
+        boolean,
         "false",
         "Whether a failure moves a client for good.",
     ),
-    _canary("canary", ON, values.boolean, "false", "This Ingress adds a backend to routes of another one."),
+    _canary("canary", ON, boolean, "false", "This Ingress adds a backend to routes of another one."),
     _canary("canary-by-header", "header", values.token, "", "A header that decides: always, never, or as below."),
     _canary(
         "canary-by-header-value", "header_value", values.text, "", "The value of the header that sends a request to the canary."
     ),
     _canary("canary-by-header-pattern", "header_pattern", values.text, "", "A regular expression (PCRE) for such values."),
     _canary("canary-by-cookie", "cookie", values.token, "", "A cookie that decides: always or never."),
-    _canary("canary-weight", "weight", values.whole(0, 1_000_000), "0", "The share of all other requests, of the total."),
-    _canary("canary-weight-total", "weight_total", values.whole(1, 1_000_000), "100", "The total; 100 if it is less."),
-    Annotation(
-        "ssl-passthrough",
+    _canary("canary-weight", "weight", whole(0, 1_000_000), "0", "The share of all other requests, of the total."),
+    _canary("canary-weight-total", "weight_total", whole(1, 1_000_000), "100", "The total; 100 if it is less."),
+    Knob(
+        PREFIX + "ssl-passthrough",
         "stream",
         ON,
-        values.boolean,
+        boolean,
         "false",
         "Connections to this host by TLS go to the Service unopened. Needs `--ssl-passthrough`.",
     ),
@@ -231,18 +212,16 @@ TABLE: Final = (
     _emergency(
         "emergency-mode",
         "auto",
-        values.one_of({"manual": False, "auto": True}),
+        one_of({"manual": False, "auto": True}),
         "manual",
         "`auto`: it also takes over by itself where no endpoint is ready, or too many requests fail.",
     ),
-    _emergency(
-        "emergency-threshold", "threshold", values.whole(0, 100), "50", "How many of 100 requests fail (5xx) then; 0 is never."
-    ),
-    _emergency("emergency-window", "window", values.whole(5, 3600), "30", "Over how many seconds they are counted."),
-    _emergency("emergency-hold", "hold", values.whole(1, 86400), "60", "For how many seconds all must be well before it is over."),
+    _emergency("emergency-threshold", "threshold", whole(0, 100), "50", "How many of 100 requests fail (5xx) then; 0 is never."),
+    _emergency("emergency-window", "window", whole(5, 3600), "30", "Over how many seconds they are counted."),
+    _emergency("emergency-hold", "hold", whole(1, 86400), "60", "For how many seconds all must be well before it is over."),
 )
-_SECURING: Final = frozenset(f"{PREFIX}{one.name}" for one in TABLE if one.of == "tls")
-_BY_NAME: Final[Mapping[str, Annotation]] = {f"{annotation.prefix}{annotation.name}": annotation for annotation in TABLE}
+_SECURING: Final = frozenset(knob.name for knob in TABLE.of("tls"))
+_OF_CLIENTS: Final = Knobs(*TABLE.of("client"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,28 +236,14 @@ class Wishes:
 
 def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     """What `ingress` asks for, where nobody asks for more than `usual`."""
-    given: dict[str, dict[str, Any]] = {
-        "policy": {},
-        "affinity": {},
-        "tls": {},
-        "client": {},
-        "canary": {},
-        "stream": {},
-        "emergency": {},
-    }
-    problems: list[Problem] = []
-    for name, value in sorted(ingress.metadata.annotations.items()):
-        known = _BY_NAME.get(name)
-        if known is None:
-            if name.startswith(PREFIX):
-                problems.append(_unknown(ingress, name))
-            continue
-        try:
-            given[known.of][known.field] = known.read(value.strip())
-        except ValueError as mend:
-            problems.append(Problem(ingress.ref, "BadAnnotation", f"annotation {name} is {value[:80]!r}; {mend}"))
-            if known.of == "tls":
-                given["tls"]["unclear"] = True
+    reading = TABLE.read(ingress.metadata.annotations)
+    given = reading.given
+    problems = [_unknown(ingress, name) for name in reading.unknown if name.startswith(PREFIX)]
+    problems += [
+        Problem(ingress.ref, "BadAnnotation", f"annotation {bad.knob.name} is {bad.value}; {bad.mend}") for bad in reading.bad
+    ]
+    if any(bad.knob.of == "tls" for bad in reading.bad):
+        given["tls"]["unclear"] = True
     affinity, canary = given["affinity"], given["canary"]
     policy = replace(usual, **given["policy"], closed=any(map(_keeps_out, ingress.metadata.annotations)))
     if affinity.pop(ON, False):
@@ -286,12 +251,12 @@ def wishes(ingress: Ingress, usual: Policy) -> Wishes:
     if given["tls"]:
         policy = replace(policy, tls=BackendTLS(**given["tls"]))
     emergency = _standby(given["emergency"])
-    return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, emergency, tuple(problems))
+    return Wishes(policy, _fields(canary) if canary.pop(ON, False) else None, emergency, tuple(sorted(problems)))
 
 
 def _keeps_out(name: str) -> bool:
     """Whether an annotation is to keep clients out, and is not known here."""
-    return name.startswith(PREFIX) and name not in _BY_NAME and name.removeprefix(PREFIX) in _KEEPING_OUT
+    return name.startswith(PREFIX) and name not in TABLE and name.removeprefix(PREFIX) in _KEEPING_OUT
 
 
 def _unknown(ingress: Ingress, name: str) -> Problem:
@@ -340,11 +305,7 @@ def client_auth(ingress: Ingress) -> ClientAuth | None:
     annotations = ingress.metadata.annotations
     if f"{PREFIX}auth-tls-secret" not in annotations:
         return None
-    given: dict[str, Any] = {}
-    for one in TABLE:
-        if one.of == "client" and f"{PREFIX}{one.name}" in annotations:
-            with contextlib.suppress(ValueError):
-                given[one.field] = one.read(annotations[f"{PREFIX}{one.name}"].strip())
+    given = _OF_CLIENTS.read(annotations).given["client"]
     if given.get("verify") == "off":
         return None
     namespace, name = given.pop(ON, ("", ""))

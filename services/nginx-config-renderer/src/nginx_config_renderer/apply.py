@@ -8,7 +8,6 @@ is offered again from time to time, and holds nothing else up.
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
@@ -16,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from common.backoff import Backoff
+from common.tries import Tries
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError, Stale
 from nginx_config_renderer.journal import Journals
@@ -97,15 +97,14 @@ class Applier:
 
     async def run(self) -> None:
         """Applies until cancelled."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             try:
                 await self._step()
-                attempt = 0
+                tries.done()
             except AdminError as error:
                 self._lost(error)
-                await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
 
     async def _step(self) -> None:
         if not self._released:

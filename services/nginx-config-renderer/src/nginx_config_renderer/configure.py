@@ -19,7 +19,8 @@ from common.process import atomic_write
 from nginx_config_renderer import authorities, ports
 from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.nginx import Configuration
-from nginx_config_renderer.options import TEMPLATE_KEY, Options, defaults, read
+from nginx_config_renderer.option_keys import TEMPLATE_KEY, defaults, read
+from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.trial import BadConfigurationError

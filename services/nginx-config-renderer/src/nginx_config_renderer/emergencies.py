@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from common.alarms import Alarm
 from common.runtime.reports import Reports
 from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.derive.emergency import EVERYTHING, Standing
@@ -32,7 +33,7 @@ class Trips(Protocol):
 
 
 class Emergencies:
-    """The watch over `standings`, which says how it stands now."""
+    """The watch over `standings`, which says how it stands now. Nothing is told before these are `complete`."""
 
     def __init__(
         self,
@@ -41,15 +42,16 @@ class Emergencies:
         admin: Admin,
         reports: Reports,
         *,
+        complete: Callable[[], bool],
         look: float = LOOK,
     ) -> None:
         self._standings = standings
         self._whom = whom
         self._admin = admin
         self._reports = reports
+        self._complete = complete
         self._look = look
         self._states: dict[IngressKey, State] = {}
-        self._told: set[IngressKey] = set()
         self._counted = 0.0
 
     async def run(self) -> None:
@@ -72,7 +74,8 @@ class Emergencies:
             self._states[key] = after
             if reasons(after, EVERYTHING) != reasons(before, EVERYTHING):
                 self._whom.trip(key, reasons(after, EVERYTHING))
-        self._tell()
+        if self._complete():
+            self._tell()
 
     def _judged(self, state: State, standing: Standing, count: Count | None, now: float) -> State:
         if not standing.emergency.auto:
@@ -93,15 +96,10 @@ class Emergencies:
 
     def _tell(self) -> None:
         """An alert for each Ingress whose requests go to its stand-by."""
-        firing = {key: standing for key, standing in self._standings().items() if standing.diverted}
-        for key in self._told - firing.keys():
-            self._reports.alert(_alert(key), "warning", None)
-        for key, standing in sorted(firing.items()):
-            why = "; ".join(sorted({reason for _, reason in standing.diverted}))
-            summary = f"requests of Ingress {key} go to its stand-by Service {standing.emergency.service}: {why}"
-            self._reports.alert(_alert(key), "warning", summary)
-        self._told = set(firing)
-
-
-def _alert(key: IngressKey) -> str:
-    return f"EmergencyService-{key}"
+        firing: dict[str, Alarm] = {}
+        for key, standing in self._standings().items():
+            if standing.diverted:
+                why = "; ".join(sorted({reason for _, reason in standing.diverted}))
+                summary = f"requests of Ingress {key} go to its stand-by Service {standing.emergency.service}: {why}"
+                firing[str(key)] = Alarm("warning", summary)
+        self._reports.alerts("EmergencyService", firing)

@@ -24,6 +24,7 @@ from nginx_config_renderer.keypairs import KeyPair
 from nginx_config_renderer.model import IngressKey, PairKey
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.resolved import Resolved
+from nginx_config_renderer.status import Unshown
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
@@ -40,13 +41,14 @@ class Intake:
     """Everything that changes what nginx should hold comes through here. `needed` is set when other Secrets are needed than before,
     `named` when other names are, `options` when the operator's ConfigMap may be another, `listeners` when other ports are to be open,
     `secured` when other backends must prove who they are, `problems` when there are other problems, and so is `complaints`; `news` when
-    Ingresses are different.
+    Ingresses are different, those that are `unshown`.
     """
 
     def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, reports: Reports) -> None:
         self.needed = asyncio.Event()
         self.named = asyncio.Event()
         self.news = asyncio.Event()
+        self.unshown = Unshown()
         self.problems = asyncio.Event()
         self.complaints = asyncio.Event()
         self.options = asyncio.Event()
@@ -60,6 +62,11 @@ class Intake:
         self._streams_known = False
         self._secure_later = False
         self.listeners = asyncio.Event()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that the cluster has is known, so that what is not there is not there."""
+        return not self._wanted.awaited
 
     @property
     def needs(self) -> Mapping[PairKey, Need]:
@@ -163,10 +170,15 @@ class Intake:
         if not self._streams_known or self._secure_later:
             self._streams_known, self._secure_later = True, False
             self.secured.set()
+            self.needed.set()
+            self.problems.set()  # or that there are none
         self._files.release()
 
     def _hand_on(self, news: News) -> None:
-        if news.ingresses:
+        self.unshown.add(news.ingresses)
+        if news.classes:
+            self.unshown.add_all()
+        if news.ingresses or news.classes:
             self.news.set()
         self._applier.want(news.entries)
         self._files.want(news.streams.files)

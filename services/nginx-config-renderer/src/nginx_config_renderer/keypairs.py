@@ -8,6 +8,7 @@ and has no key.
 import datetime as dt
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final
 
 from cryptography import x509
@@ -15,7 +16,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
-from pydantic import Field
 
 from common.contracts.objects import Projection
 from common.contracts.objects.meta import Metadata
@@ -29,6 +29,7 @@ _LONGEST: Final = 256 * 1024  # bytes of a chain; the longest that anybody needs
 _ENCODING: Final = serialization.Encoding.PEM
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair(Projection):
     """A certificate with its chain and its key, or why there is none. `expires` is a Unix time; texts are PEM. Beside it, and also without
     it, stand the authorities that the Secret has for somebody else's certificate, or why they cannot be used.
@@ -43,7 +44,7 @@ class KeyPair(Projection):
     names: tuple[str, ...] = ()
     expires: float = 0
     chain: str = ""
-    key: str = Field("", repr=False)
+    key: str = field(default="", repr=False)
     authorities: str = ""
     authorities_problem: str = ""
 
@@ -67,15 +68,15 @@ def read(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime)
     """The key pair in a Secret's data."""
     pair = _pair(namespace, name, data, now)
     try:
-        return pair.model_copy(update={"authorities": _authorities(data)})
+        return replace(pair, authorities=_authorities(data))
     except ValueError as error:
-        return pair.model_copy(update={"authorities_problem": str(error)})
+        return replace(pair, authorities_problem=str(error))
 
 
 def ended(pair: KeyPair) -> KeyPair:
     """What is left of a key pair whose time is over."""
     left = absent(pair.metadata.namespace, pair.metadata.name, expired(pair.expires))
-    return left.model_copy(update={"authorities": pair.authorities, "authorities_problem": pair.authorities_problem})
+    return replace(left, authorities=pair.authorities, authorities_problem=pair.authorities_problem)
 
 
 def _pair(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime) -> KeyPair:

@@ -7,16 +7,17 @@ whose time comes to its end is told some weeks before, and is no key pair any mo
 import asyncio
 import contextlib
 import datetime as dt
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
+from common.alarms import Alarm
 from common.backoff import Backoff
 from common.contracts.facts import Severity
 from common.runtime.reports import Reports
+from common.tries import Tries
 from nginx_config_renderer import keypairs, metrics
 from nginx_config_renderer.derive.certificates import Need
 from nginx_config_renderer.keypairs import KeyPair
@@ -39,6 +40,11 @@ class Wants(Protocol):
     @property
     def needed(self) -> asyncio.Event:
         """Set when `needs` changed."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether these are all."""
         ...
 
     @property
@@ -73,14 +79,16 @@ class Keyring:
 
     async def run(self) -> None:
         """Keeps the key pairs until cancelled."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             self._wants.needed.clear()
             trouble = await self._once()
             self._look_at_the_time()
-            attempt = attempt + 1 if trouble else 0
-            self._reports.alert("SecretUnread", "warning", trouble if attempt > _PATIENCE else None)
-            pause = BACKOFF.delay(attempt - 1, random.random()) if attempt else LOOK  # noqa: S311 jitter
+            if trouble is None:
+                tries.done()
+            pause = tries.delay() if trouble else LOOK
+            if trouble is None or tries.failed > _PATIENCE:
+                self._reports.alert("SecretUnread", "warning", trouble)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wants.needed.wait()
@@ -92,7 +100,6 @@ class Keyring:
             self._show_expiry(key, keypairs.absent(key.namespace, key.name, "not needed"))
             del self._held[key]
             self._wants.forget(key)
-            self._alert(key, "warning", None)
         stale = [key for key, need in sorted(needs.items()) if key not in self._held or self._held[key].version != need.version]
         gate = asyncio.Semaphore(AT_A_TIME)
 
@@ -129,23 +136,29 @@ class Keyring:
 
     def _look_at_the_time(self) -> None:
         now = self._now().timestamp()
+        ending: dict[str, Alarm] = {}
         for key, held in self._held.items():
             pair = held.pair
             if pair.expires and pair.expires <= now:
                 held.pair = keypairs.ended(pair)
                 self._wants.learn(held.pair)
-            self._tell(key, pair, now)
+            if (alarm := _alarm(key, pair, now)) is not None:
+                ending[_name(key)] = alarm
+        if self._wants.complete:
+            unread = {_name(key) for key in self._wants.needs.keys() - self._held.keys()}
+            self._reports.alerts("CertificateExpiry", ending, unread)
 
-    def _tell(self, key: PairKey, pair: KeyPair, now: float) -> None:
-        """The alert about a certificate whose days are counted."""
-        left = (pair.expires - now) / DAY
-        days, severity = next(
-            ((days, severity) for days, severity in _THRESHOLDS if pair.expires and left <= days), (0, _THRESHOLDS[-1][1])
-        )
-        when = dt.datetime.fromtimestamp(pair.expires, dt.UTC)
-        left_over = "a day" if days == 1 else f"{days} days"
-        text = f"the certificate of Secret {key} ends on {when:%Y-%m-%d}, in less than {left_over}; renew it" if days else None
-        self._alert(key, severity, text)
 
-    def _alert(self, key: PairKey, severity: Severity, text: str | None) -> None:
-        self._reports.alert(f"CertificateExpiry-{key.namespace}-{key.name}", severity, text)
+def _alarm(key: PairKey, pair: KeyPair, now: float) -> Alarm | None:
+    """The alert about a certificate whose days are counted."""
+    left = (pair.expires - now) / DAY
+    for days, severity in _THRESHOLDS:
+        if pair.expires and left <= days:
+            when = dt.datetime.fromtimestamp(pair.expires, dt.UTC)
+            left_over = "a day" if days == 1 else f"{days} days"
+            return Alarm(severity, f"the certificate of Secret {key} ends on {when:%Y-%m-%d}, in less than {left_over}; renew it")
+    return None
+
+
+def _name(key: PairKey) -> str:
+    return f"{key.namespace}-{key.name}"

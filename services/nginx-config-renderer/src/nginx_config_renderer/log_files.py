@@ -10,7 +10,6 @@ import datetime as dt
 import errno
 import gzip
 import os
-import random
 import shutil
 import stat
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final
 import structlog
 
 from common.backoff import Backoff
+from common.tries import Tries
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Absent, Admin, AdminError
 from nginx_config_renderer.rotation import LOGS, LogFile, Rotation, Step, is_log, rotated_at, steps
@@ -46,15 +46,14 @@ class LogFiles:
         """Looks after them until cancelled."""
         for draft in self._directory.glob(f"*{_DRAFT}"):
             draft.unlink()
-        attempt = 0
+        tries = Tries(_BACKOFF)
         while True:
             try:
                 await self.look(dt.datetime.now(dt.UTC))
-                attempt = 0
+                tries.done()
             except (OSError, AdminError) as error:
                 log.warning("logs.failed", directory=str(self._directory), reason=str(error))
-                await asyncio.sleep(_BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
             await asyncio.sleep(self._every)
 
     async def look(self, now: dt.datetime) -> None:

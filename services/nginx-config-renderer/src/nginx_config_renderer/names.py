@@ -12,15 +12,16 @@ import random
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, Protocol
 
-import dns.asyncresolver
-import dns.exception
-import dns.resolver
 import structlog
 
 from common.backoff import Backoff
 from nginx_config_renderer.resolved import Resolved, resolved
+
+if TYPE_CHECKING:
+    from dns.asyncresolver import Resolver
 
 SHORTEST: Final = 1.0  # seconds; a name whose records may not be kept at all is not looked up at every request either
 LONGEST: Final = 600.0
@@ -78,25 +79,18 @@ class Source(Protocol):
 
 
 class DNS:
-    """The name servers that the machine uses (resolv.conf(5)). A name is taken as it is: no search list makes another of it."""
+    """The name servers that the machine uses (`nginx_config_renderer.lookup`). What is needed to ask them is loaded with the first name,
+    since it takes 7 MB and in most clusters no Service leads to one.
+    """
 
-    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
+    def __init__(self, resolver: "Resolver | None" = None) -> None:
         self._resolver = resolver
 
     async def look_up(self, name: str) -> Found:
         """See Source."""
-        try:
-            resolver = self._resolver or dns.asyncresolver.Resolver()
-            for kind in ("A", "AAAA"):
-                answer = await resolver.resolve(f"{name}.", kind, lifetime=PATIENCE, raise_on_no_answer=False)
-                if answer.rrset is not None:
-                    addresses = tuple(sorted(str(record.address) for record in answer.rrset))
-                    return Found(addresses, float(answer.chaining_result.minimum_ttl))
-        except dns.resolver.NXDOMAIN:
-            raise Missing(f"{name} does not exist; correct spec.externalName, or create the name") from None
-        except (dns.exception.DNSException, OSError) as error:
-            raise Unanswered(f"{name} cannot be looked up now: {str(error)[:200]}") from error
-        raise Missing(f"{name} has no address; give it one")
+        lookup = await asyncio.to_thread(import_module, "nginx_config_renderer.lookup")
+        found: Found = await lookup.look_up(name, self._resolver)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ or that cannot be answered now, is answered with a sentence.
 """
 
 import asyncio
-import random
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from common.contracts.edge import EXPLAIN, INGRESSES, Explanation, Listing, Refu
 from common.contracts.objects import Service
 from common.contracts.refs import ObjectRef
 from common.contracts.subjects import ask_subject
+from common.tries import Tries
 from nginx_config_renderer.admin import Absent
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.inquiry import RefusedError, inquire
@@ -40,7 +40,7 @@ class Questions:
 
     async def run(self, bus: Bus, cluster: str, service: str) -> None:
         """Answers until cancelled."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             try:
                 async with (
@@ -50,8 +50,7 @@ class Questions:
                     await asyncio.Event().wait()
             except BusError as error:
                 log.warning("questions.unheard", reason=str(error))
-                await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
 
     async def explain(self, body: bytes) -> bytes:
         """What becomes of a request."""

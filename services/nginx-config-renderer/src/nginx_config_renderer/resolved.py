@@ -4,6 +4,7 @@ It is kept in the store beside the objects of the bus, under a resource of its o
 like from all else. The addresses are as they were found: which of them may be asked is for the derivation to say.
 """
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from common.contracts.objects import Projection
@@ -11,6 +12,7 @@ from common.contracts.objects.meta import Metadata
 from common.contracts.refs import Resource
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved(Projection):
     """The addresses of a name, those of them that are this machine's own, and what keeps it from being looked up, in a sentence.
 

@@ -4,12 +4,41 @@ Users, and tools such as external-dns, read there where an Ingress is served. On
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from common.contracts.objects import Ingress, Service
 from common.contracts.refs import ObjectRef
+
+MOST: Final = 1000  # Ingresses that are remembered one by one
+
+
+class Unshown:
+    """The Ingresses whose status may have to be written: those that changed since somebody looked, or all that there are."""
+
+    def __init__(self) -> None:
+        self._refs: set[ObjectRef] = set()
+        self._all = True
+
+    def add(self, refs: Collection[ObjectRef]) -> None:
+        """These changed."""
+        if not self._all:
+            self._refs.update(refs)
+        if len(self._refs) > MOST:
+            self.add_all()
+
+    def add_all(self) -> None:
+        """Any may show something else than it should."""
+        self._refs.clear()
+        self._all = True
+
+    def take(self, everything: Callable[[], Iterable[ObjectRef]]) -> tuple[ObjectRef, ...]:
+        """Those, or `everything`. They count as looked at."""
+        found = tuple(everything()) if self._all else tuple(self._refs)
+        self._refs.clear()
+        self._all = False
+        return found
 
 
 @dataclass(frozen=True, slots=True)

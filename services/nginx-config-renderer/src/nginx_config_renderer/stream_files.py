@@ -7,7 +7,6 @@ told, and tried again.
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 import structlog
 
 from common.backoff import Backoff
+from common.tries import Tries
 from nginx_config_renderer import metrics
 
 BACKOFF: Final = Backoff(first=0.05, most=5, factor=2, jitter=0.5)
@@ -58,15 +58,14 @@ class StreamFiles:
 
     async def run(self) -> None:
         """Writes until cancelled."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             try:
                 await self._step()
-                attempt = 0
+                tries.done()
             except OSError as error:
                 self._fail(error)
-                await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                await tries.pause()
 
     async def _step(self) -> None:
         if self._released and not self._compared:

@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterable
 from typing import Final
 
+from common.alarms import Alarm
 from common.contracts.objects import Ingress
 from common.contracts.problems import Problem
-from common.contracts.refs import ObjectRef
 from common.runtime.reports import Reports
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
@@ -34,12 +34,9 @@ class Teller:
         self._intake = intake
         self._reports = reports
         self._revision = -1
-        self._unusable: dict[ObjectRef, str] = {}
 
     async def run(self) -> None:
-        """Tells until cancelled. What one who was killed may have left firing is ended first."""
-        for name in ("MessagesUntrusted", "TablesFull", "StreamsStale"):
-            self._reports.over(name, "critical")
+        """Tells until cancelled."""
         while True:
             if not self._wanted.awaited:
                 self._tell_problems()
@@ -63,13 +60,14 @@ class Teller:
 
     def _tell_certificates(self, problems: Iterable[Problem]) -> None:
         """An alert for each Ingress with a Secret that cannot be used: its visitors are warned by their browsers, or shut out."""
-        now: dict[ObjectRef, str] = {}
+        unusable: dict[str, Alarm] = {}
         for problem in problems:
             if problem.reason in CERTIFICATES:
-                now.setdefault(problem.ref, problem.message)
-        for ref in self._unusable.keys() | now.keys():
-            self._reports.alert(f"CertificateUnusable-{ref.namespace}-{ref.name}", "critical", _alert(ref, now.get(ref)))
-        self._unusable = now
+                ref = problem.ref
+                named = f"Ingress {ref.namespace}/{ref.name}: " if ref.resource == Ingress.resource else ""
+                unusable.setdefault(f"{ref.namespace}-{ref.name}", Alarm("critical", f"{named}{problem.message}"))
+        undecided = {f"{key.namespace}-{key.name}" for key in self._wanted.undecided}
+        self._reports.alerts("CertificateUnusable", unusable, undecided)
 
     def _tell_applied(self) -> None:
         revision = self._applier.revision
@@ -80,8 +78,3 @@ class Teller:
             metrics.TABLE.labels(kind).set(count)
         self._reports.applied(revision, max(0, revision - self._revision) if self._revision >= 0 else 0, counts)
         self._revision = revision
-
-
-def _alert(ref: ObjectRef, message: str | None) -> str | None:
-    named = f"Ingress {ref.namespace}/{ref.name}: " if ref.resource == Ingress.resource else ""
-    return f"{named}{message}" if message is not None else None

@@ -1,21 +1,18 @@
 """How the values of annotations and settings are read: text → typed value, or ValueError with what to write instead.
 
-The forms are those of ingress-nginx, so that what works there works here.
+The forms are those of ingress-nginx, so that what works there works here. Those that all tables have are in `common.knobs`.
 """
 
 import re
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
+from common.knobs import one_of
 from nginx_config_renderer.policy import Balance, Condition, Scheme
-
-T = TypeVar("T")
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})([kmg]?)b?", re.ASCII | re.IGNORECASE)
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
-_WHOLE: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)  # RFC 9110 §5.6.2
 _COOKIE_TEXT: Final = re.compile(r"[\x21-\x3a\x3c-\x7e]{0,255}", re.ASCII)  # RFC 6265 §4.1.1 without the semicolon
 _PRINTABLE: Final = re.compile(r"[\x20-\x7e]{0,255}", re.ASCII)
@@ -75,13 +72,6 @@ def host(value: str) -> str:
     return value.lower()
 
 
-def boolean(value: str) -> bool:
-    """`true` or `false`."""
-    if value not in {"true", "false"}:
-        raise ValueError("write true or false")
-    return value == "true"
-
-
 def switch(value: str) -> bool:
     """`on` or `off`."""
     if value not in {"on", "off"}:
@@ -103,29 +93,6 @@ def seconds(value: str) -> int:
     if not (digits.isascii() and digits.isdigit() and 0 < int(digits) <= _LONGEST_SECONDS):
         raise ValueError(f"write seconds as a whole number from 1 to {_LONGEST_SECONDS}")
     return int(digits)
-
-
-def whole(lowest: int, highest: int) -> Callable[[str], int]:
-    """A whole number."""
-
-    def read(value: str) -> int:
-        if not _WHOLE.fullmatch(value) or not lowest <= int(value) <= highest:
-            raise ValueError(f"write a whole number from {lowest} to {highest}")
-        return int(value)
-
-    return read
-
-
-def one_of(choices: dict[str, T]) -> Callable[[str], T]:
-    """One of some words."""
-
-    def read(value: str) -> T:
-        if value not in choices:
-            words = sorted(choices)
-            raise ValueError(f"write {', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else f"write {words[0]}")
-        return choices[value]
-
-    return read
 
 
 def scheme(value: str) -> Scheme:

@@ -39,10 +39,12 @@ class Voice:
         self._writer = writer
         self._addresses = addresses
         self._told: frozenset[Problem] = frozenset()
+        self._shown: Sequence[str] = ()
 
     async def speak(self) -> None:
         """Tells it until cancelled."""
         self._told = frozenset()
+        self._shown = ()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._complain())
             group.create_task(self._show())
@@ -59,14 +61,16 @@ class Voice:
             self._intake.news.clear()
             if not self._wanted.awaited:
                 await self._write_status()
-            await self._news(self._intake.news)
+            if not await self._news(self._intake.news):
+                self._intake.unshown.add_all()
 
-    async def _news(self, event: asyncio.Event) -> None:
-        """Waits for something to tell; while the replica is not complete, for that."""
+    async def _news(self, event: asyncio.Event) -> bool:
+        """Waits for something to tell; while the replica is not complete, for that. Whether there is something new."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GATHER if self._wanted.awaited else LOOK):
                 await event.wait()
         await asyncio.sleep(GATHER)
+        return event.is_set()
 
     def _tell_problems(self) -> None:
         now = frozenset(self._wanted.problems)
@@ -82,9 +86,14 @@ class Voice:
         except KubeError as error:
             log.warning("status.no_addresses", reason=str(error))
             return
-        ingresses = self._wanted.all_ingresses if addresses else ()
-        for at in range(0, len(ingresses), SLICE):
-            for write in writes(self._wanted.ours(ingresses[at : at + SLICE]), addresses):
+        if not addresses:
+            return
+        if addresses != self._shown:
+            self._intake.unshown.add_all()
+        self._shown = addresses
+        refs = self._intake.unshown.take(lambda: self._wanted.ingress_refs)
+        for at in range(0, len(refs), SLICE):
+            for write in writes(self._wanted.ours(self._wanted.ingresses(refs[at : at + SLICE])), addresses):
                 await self._write(write)
             await asyncio.sleep(0)  # changes of routes do not wait for a look at everything
 
@@ -95,5 +104,6 @@ class Voice:
             return  # it was deleted a moment ago
         except KubeError as error:
             log.warning("status.not_written", ingress=str(write.ref), reason=str(error))
+            self._intake.unshown.add((write.ref,))
         else:
             log.info("status.written", ingress=str(write.ref))

@@ -3,10 +3,9 @@
 It joins the pure parts: messages → replica → tables → entries, and says which entries became different.
 """
 
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import Final
 
 from common.contracts.objects import ConfigMap, EndpointSlice, Ingress, IngressClass, Projection, Secret, Service
 from common.contracts.objects.meta import Metadata
@@ -57,9 +56,7 @@ from nginx_config_renderer.render import (
 )
 from nginx_config_renderer.resolved import Resolved
 from nginx_config_renderer.streams import Entrances
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+from nginx_config_renderer.tables import Part, Tables
 
 FOLLOWED: Final[tuple[Resource, ...]] = (
     IngressClass.resource,
@@ -72,7 +69,6 @@ NOTHING_ENTERED: Final = Entered()
 NO_ENTRANCES: Final = Entrances()
 NO_CONFIGMAP: Final = ObjectRef(ConfigMap.resource, "", "")
 _LOCAL: Final = (Fallback, Installed, KeyPair, Reaching, Resolved, Shown, Tripped, Usual)  # objects that no message carries
-_INGRESSES: Final = frozenset({Ingress.resource, IngressClass.resource})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,39 +89,19 @@ NOTHING_AROUND: Final = Around()
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What some messages changed."""
+    """What some messages changed. `classes`: which Ingresses are ours, or what all of them show, may be different."""
 
     entries: frozenset[Entry]
     problems: bool
     needs: bool = False
-    ingresses: bool = False
+    ingresses: frozenset[ObjectRef] = frozenset()
+    classes: bool = False
     options: bool = False
     names: bool = False
     secured: bool = False
     streams: Entered = NOTHING_ENTERED
     comparisons: tuple[Comparison, ...] = ()
     sightings: tuple[Sighting, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Part(Generic[K, V]):
-    """One of nginx's tables: how it is derived, and how its keys and values are written."""
-
-    name: str
-    table: Table[K, V]
-    key: Callable[[K], str]
-    entry: Callable[[V], str]
-    waits: Callable[[V], bool] = lambda _: False
-
-    def update(self, changes: Sequence[Change], have: Container[Entry]) -> tuple[dict[Entry, str | None], bool]:
-        """The entries that are different now, and whether the problems are. What waits leaves in its place what is there."""
-        delta = self.table.update(changes)
-        new: dict[Entry, str | None] = {}
-        for key, value in delta.values.items():
-            entry = self.name, self.key(key)
-            if value is None or not self.waits(value) or entry not in have:
-                new[entry] = None if value is None else self.entry(value)
-        return new, delta.problems
 
 
 class Wanted:
@@ -158,7 +134,7 @@ class Wanted:
         self._shown_needs = Table(self._store, BY_SHOWN, shown_needs())
         self._fallback = Table(self._store, BY_FALLBACK, fallback_endpoints())
         self._standings = Table(self._store, BY_NAME, standings(ours, switches))
-        self._parts: tuple[Part[Any, Any], ...] = (
+        self._tables = Tables(
             Part(HOSTS, self._hosts, host_key, host_entry),
             Part(BACKENDS, self._backends, str, backend_entry),
             Part(POLICIES, Table(self._store, BY_NAME, policies(ours)), str, policy_entry, lambda special: special.waits),
@@ -167,7 +143,6 @@ class Wanted:
             Part(BACKENDS, self._fallback, str, backend_entry),
             Part(PAIRS, self._shown, lambda _: SHOWN, pair_entry),
         )
-        self._entries: dict[Entry, str] = {}
         self.entering = Entering(self._store, ours, entrances)
         self._settle(around)
 
@@ -178,15 +153,15 @@ class Wanted:
             known.append(fallback(around.fallback))
         if around.shown is not None:
             known.append(shown(around.shown))
-            self._entries[CERTIFICATES, SHOWN] = shown_entry(SHOWN)
+            self._tables.fix((CERTIFICATES, SHOWN), shown_entry(SHOWN))
         self._take([change for change in map(self._store.apply, known) if change is not None])
         for key in self._fallback.values:
-            self._entries[HOSTS, FALLBACK] = fallback_entry(key)
+            self._tables.fix((HOSTS, FALLBACK), fallback_entry(key))
 
     @property
     def entries(self) -> Mapping[Entry, str]:
         """Everything that nginx should hold."""
-        return MappingProxyType(self._entries)
+        return self._tables.entries
 
     @property
     def needs(self) -> Mapping[PairKey, Need]:
@@ -214,6 +189,15 @@ class Wanted:
         """Everybody's Ingresses, sorted by name."""
         return self._store.all(Ingress)
 
+    @property
+    def ingress_refs(self) -> tuple[ObjectRef, ...]:
+        """Their names, in no order."""
+        return self._store.refs(Ingress)
+
+    def ingresses(self, refs: Iterable[ObjectRef]) -> Iterator[Ingress]:
+        """Those of them that there are."""
+        return (found for found in map(self._store.find, refs) if isinstance(found, Ingress))
+
     def ours(self, ingresses: Iterable[Ingress]) -> Iterator[Ingress]:
         """Those of them that are ours, one by one, since for ten thousand it takes a moment."""
         return (ingress for ingress in ingresses if belongs(self._store, self._ours, ingress) is True)
@@ -231,7 +215,7 @@ class Wanted:
     def knows(self, name: str) -> bool:
         """Whether there is an Ingress `namespace/name`, or a backend `namespace/service:port`."""
         namespace, _, rest = name.partition("/")
-        return (BACKENDS, name) in self._entries or self._store.get(Ingress, namespace, rest) is not None
+        return (BACKENDS, name) in self._tables.entries or self._store.get(Ingress, namespace, rest) is not None
 
     @property
     def endpoints(self) -> Mapping[str, int]:
@@ -246,9 +230,8 @@ class Wanted:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with any object, sorted."""
-        of_tables = (problem for part in self._parts for problem in part.table.problems)
-        standing = self._standings.problems
-        return tuple(sorted({*of_tables, *standing, *self.entering.problems, *self._replica.unreadable.values(), *self._refused}))
+        derived = (*self._tables.problems, *self._standings.problems, *self.entering.problems)
+        return tuple(sorted({*derived, *self._replica.unreadable.values(), *self._refused}))
 
     @property
     def untrusted(self) -> str | None:
@@ -330,6 +313,11 @@ class Wanted:
         return tuple(key for key in self.needs if self._store.get(KeyPair, key.namespace, key.name) is None)
 
     @property
+    def undecided(self) -> frozenset[IngressKey]:
+        """The Ingresses that name such a Secret: nobody knows yet what is wrong with it."""
+        return frozenset(key_of(ingress) for key in self.unread for ingress in self._store.by(BY_SECRET, key))
+
+    @property
     def unknown(self) -> frozenset[Entry]:
         """Entries that depend on Secrets which are not read yet, or on names which were not looked up yet: whatever nginx has there is
         better than nothing.
@@ -396,20 +384,11 @@ class Wanted:
         return replace(news, problems=problems, comparisons=taken.comparisons, sightings=taken.sightings)
 
     def _take(self, changes: Sequence[Change]) -> News:
-        new: dict[Entry, str | None] = {}
-        problems = False
-        for part in self._parts:
-            entries, more_problems = part.update(changes, self._entries)
-            new |= entries
-            problems |= more_problems
-        for entry, text in new.items():
-            if text is None:
-                self._entries.pop(entry, None)
-            else:
-                self._entries[entry] = text
+        new, problems = self._tables.update(changes)
         entered = self.entering.update(changes)
         shown = self._around.published
-        ingresses = any(change.ref.resource in _INGRESSES or change.ref == shown for change in changes)
+        ingresses = frozenset(change.ref for change in changes if change.ref.resource == Ingress.resource)
+        classes = any(change.ref.resource == IngressClass.resource or change.ref == shown for change in changes)
         options = any(change.ref == self._options for change in changes)
         needs, named = (
             bool({**self._needs.update(changes).values, **self._shown_needs.update(changes).values}),
@@ -417,4 +396,4 @@ class Wanted:
         )
         secured = bool(self._secured.update(changes).values)
         problems |= self._standings.update(changes).problems
-        return News(frozenset(new), problems or entered.problems, needs, ingresses, options, named, secured, entered)
+        return News(new, problems or entered.problems, needs, ingresses, classes, options, named, secured, entered)

@@ -5,8 +5,6 @@ One that was frozen and wakes up finds the Lease lost, or its writes refused by 
 it ends, and is started again as a stand-by.
 """
 
-import asyncio
-import random
 from typing import Final
 
 import structlog
@@ -21,6 +19,7 @@ from common.kube.session import KubeSession
 from common.runtime.app import App, Fatal, Stage
 from common.runtime.cluster import session_of
 from common.runtime.reports import Reports
+from common.tries import Tries
 from watcher.cluster import cluster, models
 from watcher.office import Office
 from watcher.settings import Settings
@@ -64,7 +63,7 @@ async def _end_if_fenced(office: Office, transitions: int) -> None:
 
 async def _followed(session: KubeSession, resources: tuple[str, ...]) -> tuple[type[Projection], ...]:
     """What is to be followed. An API server that is away is waited for."""
-    attempt = 0
+    tries = Tries(BACKOFF)
     while True:
         try:
             return await models(session, resources)
@@ -72,5 +71,4 @@ async def _followed(session: KubeSession, resources: tuple[str, ...]) -> tuple[t
             raise Fatal(f"--resources: {error}") from error
         except KubeError as error:
             log.warning("resources.unknown", reason=str(error))
-            await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-            attempt += 1
+            await tries.pause()

@@ -6,7 +6,6 @@ fenced.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -21,11 +20,13 @@ from common.contracts.subjects import STATE as STATE_ROOT
 from common.contracts.subjects import SYNC as SYNC_ROOT
 from common.contracts.subjects import encode
 from common.runtime.reports import Reports, timestamp
+from common.tries import Tries
 from watcher.model import Observation
 from watcher.relay import Relay
 from watcher.settings import Settings
 
 BACKOFF: Final = Backoff(first=0.2, most=5)
+LEADER: Final = "leader"  # in whose name alerts are told: there is one at a time, and the next ends what it left
 _LOOK: Final = 1.0  # seconds between two looks at ourselves
 _PATIENCE: Final = 5.0  # seconds that something may be wrong before somebody is told
 
@@ -60,6 +61,7 @@ class Office:
         self._settings = settings
         self._sources = sources
         self._reports = reports
+        self._of_leader = reports.of(LEADER)
         self._publisher: StatePublisher | None = None
         self._relay: Relay | None = None
         self._running: Sequence[Source] = ()
@@ -86,7 +88,7 @@ class Office:
 
     async def hold(self, transitions: int) -> None:
         """Leads until cancelled. `transitions` counts changes of the leader. Raises Fenced."""
-        attempt = 0
+        tries = Tries(BACKOFF)
         while True:
             try:
                 await ensure_streams(self._bus, self._settings.stream_replicas)
@@ -97,8 +99,7 @@ class Office:
                 if fenced is not None:
                     raise fenced from None
                 log.warning("office.interrupted", reason="; ".join(sorted(str(error) for error in reasons)))
-            await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-            attempt += 1
+            await tries.pause()
 
     async def _lead(self, transitions: int) -> None:
         cluster = encode(self._settings.cluster)
@@ -125,7 +126,7 @@ class Office:
         """Tells the world how we are doing; of trouble, when it has lasted for a while."""
         clock = asyncio.get_running_loop().time
         well = clock()
-        self._reports.over("ReplicaBlocked", "critical")  # one who was killed could not end it
+        self._of_leader.over("ReplicaBlocked", "critical")  # one who was killed could not end it
         while self._relay is not None:
             trouble = self.trouble
             well = clock() if trouble is None else well
@@ -135,7 +136,7 @@ class Office:
             UNREADABLE.set(len(problems))
             BLOCKED.set(self._blocked_for())
             self._reports.problems(problems)
-            self._reports.alert("ReplicaBlocked", "critical", trouble if clock() - well >= _PATIENCE else None)
+            self._of_leader.alert("ReplicaBlocked", "critical", trouble if clock() - well >= _PATIENCE else None)
             await asyncio.sleep(_LOOK)
 
     def _blocked_for(self) -> float:

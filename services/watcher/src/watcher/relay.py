@@ -22,15 +22,14 @@ from common.codec import encode
 from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef, Resource, ResourceVersion
 from common.contracts.state import (
-    ObjectApplied,
     ObjectDeleted,
     SyncMarker,
     applied_event,
     deleted_event,
-    fold,
     marker_event,
 )
 from common.contracts.subjects import parse_state, state_subject, sync_subject
+from common.fingerprints import Fingerprints
 from watcher.diff import Held
 from watcher.model import Faults, Listed, Observation
 from watcher.plan import Message, plan
@@ -75,6 +74,7 @@ class Relay:
         self._transitions = transitions
         self._now = now
         self._held: dict[Resource, dict[ObjectRef, Held]] = defaultdict(dict)
+        self._prints: dict[Resource, Fingerprints] = defaultdict(Fingerprints)
         self._listed: dict[Resource, str] = {}
         self._due: set[Resource] = set()
         self._wake = asyncio.Event()
@@ -82,8 +82,7 @@ class Relay:
         self._faults: tuple[Problem, ...] = ()
         for subject, known in publisher.known.items():
             if subject.startswith("state.") and not known.gone:
-                ref = parse_state(subject).ref
-                self._held[ref.resource][ref] = Held(known.uid, ResourceVersion(known.version), known.hash)
+                self._hold(parse_state(subject).ref, Held(known.uid, ResourceVersion(known.version), known.hash))
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -139,13 +138,13 @@ class Relay:
             self._wake.clear()
 
     def _marker(self, resource: Resource, through: int) -> SyncMarker:
-        held = self._held[resource]
+        held = self._prints[resource]
         return SyncMarker(
             watcher=self._watcher,
             transitions=self._transitions,
             version=self._listed[resource],
             count=len(held),
-            hash=fold((ref, known.digest) for ref, known in held.items()),
+            hash=held.fold,
             through=through,
             time=self._now(),
         )
@@ -155,6 +154,7 @@ class Relay:
         held = self._held[message.ref.resource]
         if isinstance(message, ObjectDeleted):
             held.pop(message.ref, None)
+            self._prints[message.ref.resource].drop(message.ref)
             self._publisher.remove(subject, encode(deleted_event(message, source=self._source, time=self._now())).headers)
             return
         known = held.get(message.ref)
@@ -166,8 +166,8 @@ class Relay:
         except TooLarge as error:
             self._unreadable[message.ref] = Problem(message.ref, "TooLarge", str(error))
             return
-        held[message.ref] = _held(message)
+        self._hold(message.ref, Held(message.uid, message.version, message.digest))
 
-
-def _held(message: ObjectApplied) -> Held:
-    return Held(message.uid, message.version, message.digest)
+    def _hold(self, ref: ObjectRef, held: Held) -> None:
+        self._held[ref.resource][ref] = held
+        self._prints[ref.resource].put(ref, held.digest)

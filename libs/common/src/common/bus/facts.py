@@ -5,7 +5,6 @@ a report and not the thing itself.
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import structlog
 from common.backoff import Backoff
 from common.bus import metrics
 from common.bus.protocol import HEADER_MESSAGE_ID, Bus, BusError, TooLarge
+from common.tries import Tries
 
 _MOST: Final = 1000
 _BACKOFF: Final = Backoff(first=0.1, most=10, factor=2, jitter=1)
@@ -63,19 +63,18 @@ class FactPublisher:
 
     async def run(self) -> None:
         """Publishes what is queued, until cancelled."""
-        attempt = 0
+        tries = Tries(self._backoff)
         while True:
             await self._news.wait()
             fact = self._waiting[0]
             try:
                 await self._bus.publish(fact.subject, fact.body, fact.headers)
-                attempt = 0
+                tries.done()
             except TooLarge as error:
                 self._drop(fact, str(error))
             except BusError as error:
-                log.warning("fact.delayed", subject=fact.subject, reason=str(error), attempt=attempt)
-                await asyncio.sleep(self._backoff.delay(attempt, random.random()))  # noqa: S311 jitter
-                attempt += 1
+                log.warning("fact.delayed", subject=fact.subject, reason=str(error), attempt=tries.failed)
+                await tries.pause()
                 continue
             if self._waiting and self._waiting[0] is fact:
                 self._waiting.popleft()

@@ -7,7 +7,6 @@ no connection, which is what all that is built upon the bus expects now and then
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
@@ -30,6 +29,7 @@ from common.bus.protocol import (
     Unavailable,
 )
 from common.bus.settings import BusSettings
+from common.tries import Tries
 
 _BACKOFF: Final = Backoff(first=0.5, most=5, factor=2, jitter=1)
 _CLOSING: Final = 2.0  # seconds for the end of a connection that may be dead
@@ -48,19 +48,18 @@ class LastingBus:
 
     async def run(self) -> None:
         """Connects, and again whenever that is needed, until cancelled."""
-        attempt = 0
+        tries = Tries(self._backoff)
         while True:
             try:
                 self._bus = await connect(self._settings)
-                attempt = 0
+                tries.done()
                 await self._bus.watch()
             except BusError as error:
                 self.why = str(error)
-                log.error("bus.given_up", reason=self.why, attempt=attempt)
+                log.error("bus.given_up", reason=self.why, attempt=tries.failed)
             finally:
                 await self.close()
-            await asyncio.sleep(self._backoff.delay(attempt, random.random()))  # noqa: S311 jitter
-            attempt += 1
+            await tries.pause()
 
     @property
     def connected(self) -> bool:
@@ -79,6 +78,10 @@ class LastingBus:
     async def get_last(self, stream: str, subject: str) -> Message | None:
         """See `Bus`."""
         return await self._there.get_last(stream, subject)
+
+    async def recall(self, stream: str, subject: str) -> Message | None:
+        """See `Bus`."""
+        return await self._there.recall(stream, subject)
 
     async def get(self, stream: str, sequence: int) -> Message | None:
         """See `Bus`."""

@@ -153,6 +153,10 @@ class MemoryBus:
         await self._turn()
         return self._broker.stream(stream).last(subject)
 
+    async def recall(self, stream: str, subject: str) -> Message | None:
+        """See `Bus`."""
+        return await self.get_last(stream, subject)
+
     async def get(self, stream: str, sequence: int) -> Message | None:
         """See `Bus`."""
         await self._turn()

@@ -108,6 +108,11 @@ class NatsBus:
         """See `Bus`."""
         return await self._stored(stream, {"last_by_subj": subject})
 
+    async def recall(self, stream: str, subject: str) -> Message | None:
+        """See `Bus`. ADR-31."""
+        answer = await self._link.request(f"{wire.API}.DIRECT.GET.{stream}.{subject}")
+        return wire.direct_message(answer.headers or {}, answer.data)
+
     async def get(self, stream: str, sequence: int) -> Message | None:
         """See `Bus`."""
         return await self._stored(stream, {"seq": sequence})

@@ -205,6 +205,12 @@ class Bus(Protocol):
         """The last message of `subject`, read from the stream's leader, so that one's own writes are seen."""
         ...
 
+    async def recall(self, stream: str, subject: str) -> Message | None:
+        """The last message of `subject`, from whichever server has it, which may not have seen a write of just now. It needs a permission
+        for this subject and for no other.
+        """
+        ...
+
     async def get(self, stream: str, sequence: int) -> Message | None:
         """The message at `sequence`, read from the stream's leader, or None if it is not there any more."""
         ...

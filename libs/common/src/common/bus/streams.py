@@ -40,6 +40,15 @@ ALERTS: Final = StreamConfig(
     max_age=30 * DAY,
     max_bytes=GIB // 8,
 )
+FIRING: Final = StreamConfig(
+    name="FIRING",
+    description="Which alerts fire, compacted: the newest list of each instance",
+    subjects=(f"{subjects.FIRING}.>",),
+    discard="old",
+    per_subject=1,
+    max_age=30 * DAY,  # as long as the alerts themselves: an instance may never come again
+    max_bytes=GIB // 64,
+)
 JOBS: Final = StreamConfig(
     name="JOBS",
     description="Work that must be done once",
@@ -83,7 +92,7 @@ WANTED: Final = StreamConfig(
     deny_delete=True,
     max_bytes=GIB // 16,
 )
-ALL: Final = (STATE, EVENTS, ALERTS, JOBS, DEAD_LETTERS, GIVEN_UP, HOOKS, WANTED)
+ALL: Final = (STATE, EVENTS, ALERTS, FIRING, JOBS, DEAD_LETTERS, GIVEN_UP, HOOKS, WANTED)
 
 
 async def ensure_streams(bus: Bus, replicas: int, configs: Iterable[StreamConfig] = ALL) -> dict[str, StreamState]:

@@ -30,9 +30,11 @@ NO_SEQUENCE: Final = 10043
 DELETE_FAILED: Final = 10057
 STREAM_EXISTS: Final = 10058
 NOBODY: Final = "503"  # status of the answer when nobody listens (ADR-13)
+NOT_FOUND: Final = "404"
 
 _MOST_UNANSWERED: Final = 10_000
 _NANO: Final = 1_000_000_000
+_WHERE: Final = ("Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp")
 _KINDS: Final[dict[int, type[BusError]]] = {
     10002: Full,  # resource limits exceeded for account
     10023: Full,  # insufficient resources
@@ -190,6 +192,17 @@ def stored_message(answer: Mapping[str, Any]) -> Message:
     headers = dict(_header_lines(base64.b64decode(message.get("hdrs", ""))))
     body = base64.b64decode(message.get("data", ""))
     return Message(message["subject"], headers, body, message["seq"], timestamp(message["time"]))
+
+
+def direct_message(headers: Mapping[str, str], body: bytes) -> Message | None:
+    """A message as a direct get answers it (ADR-31): where it stands is told by headers beside its own. None if there is none."""
+    if headers.get("Status") == NOT_FOUND:
+        return None
+    if _WHERE[1] not in headers:
+        raise Unavailable(f"a direct get was refused: {headers.get('Status', '')} {headers.get('Description', '')}".strip())
+    own = {name: value for name, value in headers.items() if name not in _WHERE}
+    _, subject, sequence, time = (headers[name] for name in _WHERE)
+    return Message(subject, own, body, int(sequence), timestamp(time))
 
 
 def timestamp(text: str) -> float:

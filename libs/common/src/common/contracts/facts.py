@@ -1,7 +1,8 @@
 """Facts and alerts: what services say about what they did and what went wrong.
 
-A fact stands at `evt.v1.<cluster>.<service>.<what>`, an alert at `alerts.v1.<cluster>.<severity>.<service>.<name>`. Both are CloudEvents
-whose data is one of these models; the event's `type` is `dev.seaway.<service>.<what>.v1` or `dev.seaway.alert.v1`.
+A fact stands at `evt.v1.<cluster>.<service>.<what>`, an alert at `alerts.v1.<cluster>.<severity>.<service>.<name>`, and what fires of an
+instance at `firing.v1.<cluster>.<service>.<instance>`. All are CloudEvents whose data is one of these models; the event's `type` is
+`dev.seaway.<service>.<what>.v1`, `dev.seaway.alert.v1` or `dev.seaway.firing.v1`.
 """
 
 from typing import Final, Literal
@@ -13,6 +14,7 @@ from common.contracts.problems import Problem
 from common.contracts.refs import ObjectRef
 
 ALERT: Final = "dev.seaway.alert.v1"
+FIRING: Final = "dev.seaway.firing.v1"
 
 Severity = Literal["info", "warning", "critical"]
 
@@ -73,6 +75,13 @@ class Alert(Fact):
     since: str
 
 
+class Firing(Fact):
+    """All alerts of an instance that fire, sorted by name: what its next process, which may find them over, cannot know otherwise."""
+
+    instance: str
+    alerts: tuple[Alert, ...] = ()
+
+
 def object_name(ref: ObjectRef) -> ObjectName:
     """`ref` as facts write it."""
     return ObjectName(group=ref.resource.group, resource=ref.resource.plural, namespace=ref.namespace, name=ref.name)
@@ -94,3 +103,15 @@ def fact_event(fact: Fact, *, service: str, what: str, id: str, time: str) -> Cl
 def alert_event(alert: Alert, *, id: str, time: str) -> CloudEvent:  # noqa: A002 the attribute's name
     """`alert` in its envelope."""
     return CloudEvent(id=id, source=f"/services/{alert.service}", type=ALERT, time=time, data=alert.model_dump())
+
+
+def firing_event(firing: Firing, *, service: str, id: str, time: str) -> CloudEvent:  # noqa: A002 the attribute's name
+    """`firing` in its envelope."""
+    return CloudEvent(id=id, source=f"/services/{service}", type=FIRING, time=time, data=firing.model_dump(mode="json"))
+
+
+def read_firing(event: CloudEvent) -> Firing:
+    """What fires, as `event` says. Raises ValueError if it speaks of something else."""
+    if event.type != FIRING:
+        raise ValueError(f"{event.type} is not {FIRING}")
+    return Firing.model_validate(event.data)

@@ -13,6 +13,8 @@ stream, so that a follower can check its own copy.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import xor
 from typing import Final
 
 from pydantic import BaseModel, ConfigDict
@@ -79,10 +81,17 @@ class SyncMarker(BaseModel):
 
 def fold(fingerprints: Iterable[tuple[ObjectRef, str]]) -> str:
     """One fingerprint of many (object, digest) pairs, whatever their order: 128 bits, in hex."""
-    total = 0
-    for ref, value in fingerprints:
-        text = f"{ref.resource.group}\0{ref.resource.plural}\0{ref.namespace}\0{ref.name}\0{value}"
-        total ^= int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest())
+    return folded(reduce(xor, (fingerprint(ref, digest) for ref, digest in fingerprints), 0))
+
+
+def fingerprint(ref: ObjectRef, digest: str) -> int:
+    """What one pair adds to a fold, by exclusive or."""
+    text = f"{ref.resource.group}\0{ref.resource.plural}\0{ref.namespace}\0{ref.name}\0{digest}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest())
+
+
+def folded(total: int) -> str:
+    """How a fold is written."""
     return f"{total:032x}"
 
 
@@ -134,7 +143,7 @@ def read_state(ref: ObjectRef, event: CloudEvent) -> ObjectApplied | ObjectDelet
         model = _model(ref, event)
         if event.extensions.get("k8sgvk", "").rpartition("/")[2] != model.kind:
             raise StateError(f"{ref}: the state on the bus is a {event.extensions.get('k8sgvk')}, and {model.kind} belongs here")
-        projected = model.model_validate(event.data)
+        projected = model.read(event.data)
     except StateError:
         raise
     except ValueError as error:

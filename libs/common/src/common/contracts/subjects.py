@@ -4,6 +4,7 @@
     sync.v1.<cluster>.<group>.<resource>                        the watcher's mark that a resource is complete
     evt.v1.<cluster>.<service>.<what>                           a fact
     alerts.v1.<cluster>.<severity>.<service>.<name>             what an operator should act on
+    firing.v1.<cluster>.<service>.<instance>                    all alerts of an instance that fire, until others do
     jobs.v1.<cluster>.<domain>.<verb>                           work to be done once; given up: dlq.v1.<cluster>.<domain>.<verb>
     hooks.v1.<source>.<project>.<event>                         a webhook as it came
     wanted.v1.<cluster>.<service>.<what>                        what a service wants of others, until it wants something else
@@ -27,6 +28,7 @@ STATE: Final = "state.v1"
 SYNC: Final = "sync.v1"
 EVENTS: Final = "evt.v1"
 ALERTS: Final = "alerts.v1"
+FIRING: Final = "firing.v1"
 JOBS: Final = "jobs.v1"
 DEAD_LETTERS: Final = "dlq.v1"
 HOOKS: Final = "hooks.v1"
@@ -89,6 +91,11 @@ def event_subject(cluster: str, service: str, what: str) -> str:
 def alert_subject(cluster: str, severity: str, service: str, name: str) -> str:
     """An alert of `service`."""
     return f"{ALERTS}.{encode(cluster)}.{encode(severity)}.{encode(service)}.{encode(name)}"
+
+
+def firing_subject(cluster: str, service: str, instance: str) -> str:
+    """What fires of one instance of `service`."""
+    return f"{FIRING}.{encode(cluster)}.{encode(service)}.{encode(instance)}"
 
 
 def job_subject(cluster: str, domain: str, verb: str) -> str:

@@ -1,7 +1,7 @@
 """Credentials from kubeconfig files.
 
 What a kubeconfig means, its plugins for identity providers included, is known to `kubernetes_asyncio`, and asked of it; nothing else of
-that library is used. It takes a second and 60 MB to load, so this module is loaded where there is a kubeconfig, and nowhere else.
+that library is used, nor loaded (`common.kube.library`). This module is loaded where there is a kubeconfig, and nowhere else.
 """
 
 import asyncio
@@ -10,14 +10,19 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import yaml
-from kubernetes_asyncio import config
-from kubernetes_asyncio.client import Configuration
-from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 
+from common.kube import library
 from common.kube.access import DEADLINE, FRESH, Access
 from common.kube.errors import Misconfigured
+
+if TYPE_CHECKING:
+    from kubernetes_asyncio.client.configuration import Configuration
+    from kubernetes_asyncio.config.kube_config import KubeConfigLoader
+
+_LIBRARY: Final = library.load()
 
 
 class FileCredentials:
@@ -27,7 +32,7 @@ class FileCredentials:
         self._paths = paths
         self._context = context
         self._loader: KubeConfigLoader | None = None
-        self._configuration = Configuration()
+        self._configuration: Configuration = _LIBRARY.Configuration()
         self._read = 0.0
 
     async def access(self, *, renew: bool = False) -> Access:
@@ -41,26 +46,27 @@ class FileCredentials:
                 self._read = time.monotonic()
             return await _access(self._configuration)
 
-    async def _load(self) -> KubeConfigLoader:
+    async def _load(self) -> "KubeConfigLoader":
         if not any(map(_is_file, self._paths.split(os.pathsep))):
             raise Misconfigured(f"kubeconfig {self._paths} does not exist; name one with --kubeconfig or KUBECONFIG")
-        self._configuration = Configuration()
+        self._configuration = _LIBRARY.Configuration()
         # Writing back refreshed tokens fails in the library, and a service has no business in a person's file.
-        return await config.load_kube_config(
+        loader: KubeConfigLoader = await _LIBRARY.load_kube_config(
             self._paths, context=self._context, client_configuration=self._configuration, persist_config=False
         )
+        return loader
 
 
 def _is_file(path: str) -> bool:
     return path != "" and Path(path).expanduser().is_file()
 
 
-def _lasting(loader: KubeConfigLoader) -> bool:
+def _lasting(loader: "KubeConfigLoader") -> bool:
     """Whether a plugin's answer has no end, so that it holds until the server refuses it."""
     return "exec" in (loader._user or ()) and not hasattr(loader, "exec_plugin_expiry")  # noqa: SLF001 nothing else tells it
 
 
-async def _access(configuration: Configuration) -> Access:
+async def _access(configuration: "Configuration") -> Access:
     key = await configuration.get_api_key_with_prefix("BearerToken")
     return Access(
         host=configuration.host or "",
@@ -82,5 +88,5 @@ async def _explained(origin: str) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Misconfigured(f"{origin}: no credentials within {DEADLINE:g} s; run its plugin by hand") from error
-    except (config.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (_LIBRARY.ConfigException, OSError, yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise Misconfigured(f"{origin} cannot be used: {error}") from error

@@ -28,7 +28,7 @@ from common.bus.facts import FactPublisher
 from common.bus.lasting import LastingBus
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import Bus, BusError
-from common.runtime import logging
+from common.runtime import collector, logging
 from common.runtime.health import Health
 from common.runtime.lastresort import LastResort
 from common.runtime.reports import Reports
@@ -109,9 +109,11 @@ class App(Generic[S]):
     def reports(self, bus: Bus) -> Reports:
         """The voice of the service on the bus: facts and alerts. What was said is sent before the end."""
         facts = FactPublisher(bus)
+        reports = Reports(facts, service=self.service, cluster=self.settings.cluster, instance=self.settings.instance)
         self.spawn("facts", facts.run())
+        self.spawn("alerts", reports.remember(bus))
         self.at_stop(Stage.FLUSH, "facts", facts.flush)
-        return Reports(facts, service=self.service, cluster=self.settings.cluster, instance=self.settings.instance)
+        return reports
 
     async def stop(self) -> bool:
         """Runs the stages; the tasks end before the last one. Whether everything was done in time. Raises what they raised."""
@@ -156,6 +158,7 @@ def run(service: str, kind: type[S], compose: Callable[[App[S]], Awaitable[None]
     """Runs a service to its end and exits: 0 after a signal, 1 otherwise, 2 for wrong settings."""
     settings = load(kind, service, sys.argv[1:])
     logging.configure(service, settings)
+    collector.spare()
     last_resort = LastResort(settings.shutdown_deadline + _OVERTIME)
     try:
         code = asyncio.run(_serve(service, settings, compose, last_resort))

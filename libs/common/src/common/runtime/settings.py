@@ -45,7 +45,7 @@ class ServiceSettings(BaseSettings):
     )
     instance: str = Field(
         default_factory=lambda: os.environ.get("POD_NAME") or socket.gethostname(),
-        description="Name of this process among its like.",
+        description="Name of this process among its like. One that is started in its place has the same, and goes on with its alerts.",
     )
     bus: BusSettings = Field(BusSettings(), description="How to reach the bus.")
     probes: str = Field(

@@ -6,8 +6,9 @@
 
 Each program runs by chroot in a mount namespace of its own, so nothing stays mounted when it ends, however it ends. It is the process that
 was started, with its number, signals and open files. The root itself is read-only, and all directories of this machine that a test may
-use are where they are: /tmp, /run, /dev and the like, and whatever else is not Debian's. So paths mean the same inside and outside, and the
-network is the caller's, a network namespace included. Mounting needs root.
+use are where they are: /tmp, /run, /dev and the like, and whatever else is not Debian's. Which those are is looked at when a program
+starts, for the root may have been made where others were. So paths mean the same inside and outside, and the network is the caller's, a
+network namespace included. Mounting needs root.
 """
 
 import hashlib
@@ -43,15 +44,21 @@ _RECIPE: Final = "1"  # another one makes the root anew
 _DISK: Final = 2**30
 _PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 _QUIET: Final = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "PATH": _PATH}
-_WHOLE: Final = ("/dev", "/proc", "/sys", "/run", "/tmp")  # noqa: S108 with what is mounted below them
-_OWN: Final = ("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "sbin", "usr", "var")
-# Mounts what is asked for into the root, then becomes a command. $1 is the root; words up to "--" are whole trees, then single ones.
+# Mounts this machine's directories, but for Debian's, into the root $1, then becomes a command; the kernel's with what is mounted below.
 _ENTER: Final = """set -e
 root=$1; shift
 mount --bind "$root" "$root"
+for each in /*; do
+  how=--bind
+  case $each in
+    /bin|/boot|/etc|/lib|/lib32|/lib64|/libx32|/lost+found|/sbin|/usr|/var) continue;;
+    /dev|/proc|/sys|/run|/tmp) how=--rbind;;
+  esac
+  [ -d "$each" ] && [ ! -L "$each" ] || continue
+  mkdir -p "$root$each"
+  mount $how "$each" "$root$each"
+done
 mount -o remount,bind,ro "$root"
-while [ "$1" != -- ]; do mount --rbind "$1" "$root$1"; shift; done; shift
-while [ "$1" != -- ]; do [ ! -d "$root$1" ] || mount --bind "$1" "$root$1"; shift; done; shift
 exec "$@"
 """
 
@@ -72,9 +79,7 @@ class Installation:
 
     def mounted(self) -> list[str]:
         """What a command begins with that finds this machine's directories in the root, and enters it by itself."""
-        others = sorted(str(one) for one in Path("/").iterdir() if _shared(one))
-        enter = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _ENTER, "sh"]
-        return [*enter, self.root, *_WHOLE, "--", *others, "--"]
+        return ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", _ENTER, "sh", self.root]
 
     def program(self, name: str) -> str:
         """A file that is that program."""
@@ -135,8 +140,6 @@ def _make(workshop: Path) -> Path:
     (root / "usr/sbin/policy-rc.d").chmod(0o755)
     work.run(_inside(root, "apt-get", "install", "-qq", "--no-install-recommends", *PACKAGES), "installing")
     slim(root)
-    for directory in [*map(Path, _WHOLE), *filter(_shared, Path("/").iterdir())]:
-        (root / directory.name).mkdir(exist_ok=True)
     _link_programs(home)
     say(f"Debian 13: made in {work.elapsed()}")
     return home
@@ -151,11 +154,6 @@ def _link_programs(home: Path) -> None:
         script = home / "bin" / name
         script.write_text(f'#!/bin/sh\nroot=$(dirname "$(dirname "$(readlink -f "$0")")")/root\nexec {quoted} "$@"\n')
         script.chmod(0o755)
-
-
-def _shared(directory: Path) -> bool:
-    """Whether a directory of this machine is seen from another root as it is."""
-    return directory.is_dir() and not directory.is_symlink() and directory.name not in _OWN and str(directory) not in _WHOLE
 
 
 def _inside(root: Path, *command: str) -> list[str]:

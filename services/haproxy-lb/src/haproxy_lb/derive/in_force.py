@@ -1,5 +1,6 @@
 """The pools in force: a local object of the store, so that what depends on them is derived again when they change."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from common.contracts.objects import Projection
@@ -11,6 +12,7 @@ from common.store import Reads
 _NAME: Final = "pools"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InForce(Projection):
     """The pools that were accepted last. No bus carries it."""
 

@@ -67,7 +67,7 @@ def _told(users: Sequence[Ingress], reason: str, message: str) -> tuple[Problem,
 def find_port(service: Service, wanted: str, protocol: str) -> ServicePort | None:
     """The port of that name, else of that number. A Service that leads to a name and has no ports has all of them."""
     if is_external(service) and not service.spec.ports and wanted.isdigit() and 0 < int(wanted) < 65536:
-        return ServicePort.model_validate({"port": int(wanted), "protocol": protocol})
+        return ServicePort(port=int(wanted), protocol=protocol)
     ports = [port for port in service.spec.ports if port.protocol == protocol]
     named = (port for port in ports if port.name == wanted)
     numbered = (port for port in ports if str(port.port) == wanted)

@@ -11,7 +11,7 @@ By itself nothing is switched to a stand-by without ready endpoints. An operator
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -30,6 +30,7 @@ EVERYTHING: Final = "*"
 _LONGEST_REASON: Final = 200
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tripped(Projection):
     """What this edge found out about an Ingress: backend → why it gets no requests; EVERYTHING for all. No bus carries it."""
 
@@ -37,7 +38,7 @@ class Tripped(Projection):
     api_version: ClassVar = "edge.seaway.dev/v1"
     kind: ClassVar = "Tripped"
 
-    reasons: dict[str, str]
+    reasons: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

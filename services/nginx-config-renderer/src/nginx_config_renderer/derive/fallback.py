@@ -5,6 +5,7 @@ instead of getting 404. It stands in the tables under keys that no host and no b
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from common.contracts.objects import Projection, Service
@@ -18,6 +19,7 @@ from nginx_config_renderer.model import Backend, BackendKey
 FALLBACK: Final = "@default"  # in the table of hosts
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback(Projection):
     """The setting, named like the Service. No bus carries it."""
 

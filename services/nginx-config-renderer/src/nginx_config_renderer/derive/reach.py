@@ -35,6 +35,7 @@ class Reach:
 EVERYWHERE: Final = Reach()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reaching(Projection):
     """What is in force. No bus carries it."""
 

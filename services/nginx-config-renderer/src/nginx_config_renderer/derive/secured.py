@@ -30,6 +30,7 @@ _NAME: Final = "installed"
 _UNTIL: Final = "until then requests are answered with 503"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Installed(Projection):
     """The locations of that kind which nginx has. No bus carries it."""
 

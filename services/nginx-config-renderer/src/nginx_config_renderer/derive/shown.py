@@ -5,6 +5,7 @@ the tables under a key that no host and no Secret can have.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from common.contracts.objects import Projection, Secret
@@ -20,6 +21,7 @@ SHOWN: Final = "@default"  # in the tables of certificates and of key pairs
 _UNTIL: Final = "Until then hosts without a certificate of their own are served with a self-signed one"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shown(Projection):
     """The setting, named like the Secret. No bus carries it."""
 

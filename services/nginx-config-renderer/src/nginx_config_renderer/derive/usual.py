@@ -1,5 +1,6 @@
 """The policy of everybody, which the operator's ConfigMap has: a local object of the store, so that what depends on it is derived again."""
 
+from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from common.contracts.objects import Projection
@@ -11,6 +12,7 @@ from nginx_config_renderer.policy import USUAL, Policy
 _NAME: Final = "usual"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usual(Projection):
     """What was accepted. No bus carries it."""
 

@@ -1,20 +1,23 @@
 """Projections of the cluster itself: Node, Namespace, ConfigMap and the notice of a Secret."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
-from common.contracts.objects.meta import Condition, Part, Projection
+from common.contracts.objects.meta import Condition, Part, Projection, Texts, Word, no_texts
 from common.contracts.refs import Resource
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Taint(Part):
     """A taint of a node."""
 
     key: str
     value: str = ""
-    effect: str
+    effect: Word
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec(Part):
     """v1 NodeSpec."""
 
@@ -25,6 +28,7 @@ class NodeSpec(Part):
     unschedulable: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeAddress(Part):
     """An address of a node."""
 
@@ -32,6 +36,7 @@ class NodeAddress(Part):
     address: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeInfo(Part):
     """What a node runs."""
 
@@ -42,16 +47,18 @@ class NodeInfo(Part):
     container_runtime_version: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus(Part):
     """v1 NodeStatus without images and heartbeats."""
 
     addresses: tuple[NodeAddress, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    capacity: dict[str, str] = {}
-    allocatable: dict[str, str] = {}
+    capacity: Texts = field(default_factory=no_texts)
+    allocatable: Texts = field(default_factory=no_texts)
     node_info: NodeInfo = NodeInfo()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node(Projection):
     """v1 Node."""
 
@@ -64,12 +71,14 @@ class Node(Projection):
     status: NodeStatus = NodeStatus()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceStatus(Part):
     """v1 NamespaceStatus."""
 
-    phase: str = ""
+    phase: Word = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace(Projection):
     """v1 Namespace."""
 
@@ -81,6 +90,7 @@ class Namespace(Projection):
     status: NamespaceStatus = NamespaceStatus()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigMap(Projection):
     """v1 ConfigMap. `binary_data` is base64, as in Kubernetes."""
 
@@ -88,11 +98,12 @@ class ConfigMap(Projection):
     api_version: ClassVar = "v1"
     kind: ClassVar = "ConfigMap"
 
-    data: dict[str, str] = {}
-    binary_data: dict[str, str] = {}
+    data: Mapping[str, str] = field(default_factory=no_texts)
+    binary_data: Mapping[str, str] = field(default_factory=no_texts)
     immutable: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Secret(Projection):
     """The notice of a v1 Secret: that it is there, its type and the names of its keys; never its data.
 
@@ -105,8 +116,8 @@ class Secret(Projection):
     api_version: ClassVar = "v1"
     kind: ClassVar = "Secret"
 
-    type: str = "Opaque"
-    keys: tuple[str, ...] = ()
+    type: Word = "Opaque"
+    keys: tuple[Word, ...] = ()
     data_version: str = ""
     immutable: bool = False
 
@@ -115,7 +126,7 @@ class Secret(Projection):
         """The notice of a whole Secret. Raises pydantic.ValidationError."""
         metadata = {key: value for key, value in (raw.get("metadata") or {}).items() if key != "annotations"}
         names = {*(raw.get("data") or {}), *(raw.get("stringData") or {})}
-        return cls.model_validate(
+        return cls.read(
             {
                 "metadata": metadata,
                 "type": raw.get("type"),

@@ -1,35 +1,38 @@
 """Projections of what carries traffic: Ingress, IngressClass, Service, EndpointSlice."""
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
-from common.contracts.objects.meta import LoadBalancedStatus, Part, Projection
+from common.contracts.objects.meta import NO_ADDRESSES, LoadBalancedStatus, Part, Projection, Shared, Texts, Word, no_texts
 from common.contracts.refs import Resource
 
 
-class ServiceBackendPort(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBackendPort(Shared):
     """A port of a Service, by name or by number (0: by name)."""
 
-    repeats: ClassVar = True
-
-    name: str = ""
+    name: Word = ""
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressServiceBackend(Part):
     """A Service as a backend."""
 
-    name: str
+    name: Word
     port: ServiceBackendPort = ServiceBackendPort()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TypedLocalObjectReference(Part):
     """An object of the same namespace."""
 
-    api_group: str = ""
-    kind: str
-    name: str
+    api_group: Word = ""
+    kind: Word
+    name: Word
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressBackend(Part):
     """Where requests go: a Service, or another resource."""
 
@@ -37,43 +40,49 @@ class IngressBackend(Part):
     resource: TypedLocalObjectReference | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPIngressPath(Part):
     """A path and its backend. `path_type` is Exact, Prefix or ImplementationSpecific."""
 
-    path: str = ""
-    path_type: str = ""
+    path: Word = ""
+    path_type: Word = ""
     backend: IngressBackend = IngressBackend()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HTTPIngressRuleValue(Part):
     """The paths of a rule."""
 
     paths: tuple[HTTPIngressPath, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressRule(Part):
     """The rule of a host; an empty host is every host."""
 
-    host: str = ""
+    host: Word = ""
     http: HTTPIngressRuleValue | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressTLS(Part):
     """Hosts and the Secret with their certificate."""
 
-    hosts: tuple[str, ...] = ()
-    secret_name: str = ""
+    hosts: tuple[Word, ...] = ()
+    secret_name: Word = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressSpec(Part):
     """networking.k8s.io/v1 IngressSpec."""
 
-    ingress_class_name: str = ""
+    ingress_class_name: Word = ""
     default_backend: IngressBackend | None = None
     tls: tuple[IngressTLS, ...] = ()
     rules: tuple[IngressRule, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ingress(Projection):
     """networking.k8s.io/v1 Ingress."""
 
@@ -82,26 +91,29 @@ class Ingress(Projection):
     kind: ClassVar = "Ingress"
 
     spec: IngressSpec = IngressSpec()
-    status: LoadBalancedStatus = LoadBalancedStatus()
+    status: LoadBalancedStatus = NO_ADDRESSES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressClassParameters(Part):
     """The object with the parameters of a class."""
 
-    api_group: str = ""
-    kind: str
-    name: str
-    scope: str = "Cluster"
-    namespace: str = ""
+    api_group: Word = ""
+    kind: Word
+    name: Word
+    scope: Word = "Cluster"
+    namespace: Word = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressClassSpec(Part):
     """networking.k8s.io/v1 IngressClassSpec."""
 
-    controller: str = ""
+    controller: Word = ""
     parameters: IngressClassParameters | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IngressClass(Projection):
     """networking.k8s.io/v1 IngressClass."""
 
@@ -113,56 +125,59 @@ class IngressClass(Projection):
     spec: IngressClassSpec = IngressClassSpec()
 
 
-class ServicePort(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServicePort(Shared):
     """A port of a Service. `target_port` is a number or the name of a container port."""
 
-    repeats: ClassVar = True
-
-    name: str = ""
-    protocol: str = "TCP"
-    app_protocol: str = ""
+    name: Word = ""
+    protocol: Word = "TCP"
+    app_protocol: Word = ""
     port: int
     target_port: int | str = 0
     node_port: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientIPConfig(Part):
     """How long a client stays with an endpoint, in seconds."""
 
     timeout_seconds: int = 10800
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionAffinityConfig(Part):
     """The settings of session affinity."""
 
     client_ip: ClientIPConfig | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec(Part):
     """v1 ServiceSpec."""
 
-    type: str = "ClusterIP"
-    cluster_ip: str = ""
-    cluster_ips: tuple[str, ...] = ()
-    ip_families: tuple[str, ...] = ()
-    ip_family_policy: str = ""
+    type: Word = "ClusterIP"
+    cluster_ip: Word = ""
+    cluster_ips: tuple[Word, ...] = ()
+    ip_families: tuple[Word, ...] = ()
+    ip_family_policy: Word = ""
     ports: tuple[ServicePort, ...] = ()
-    selector: dict[str, str] = {}
+    selector: Texts = field(default_factory=no_texts)
     external_name: str = ""
     external_ips: tuple[str, ...] = ()
-    external_traffic_policy: str = ""
-    internal_traffic_policy: str = ""
+    external_traffic_policy: Word = ""
+    internal_traffic_policy: Word = ""
     health_check_node_port: int = 0
-    session_affinity: str = "None"
+    session_affinity: Word = "None"
     session_affinity_config: SessionAffinityConfig | None = None
-    load_balancer_class: str = ""
+    load_balancer_class: Word = ""
     load_balancer_ip: str = ""
     load_balancer_source_ranges: tuple[str, ...] = ()
     allocate_load_balancer_node_ports: bool = True
     publish_not_ready_addresses: bool = False
-    traffic_distribution: str = ""
+    traffic_distribution: Word = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service(Projection):
     """v1 Service."""
 
@@ -171,50 +186,51 @@ class Service(Projection):
     kind: ClassVar = "Service"
 
     spec: ServiceSpec = ServiceSpec()
-    status: LoadBalancedStatus = LoadBalancedStatus()
+    status: LoadBalancedStatus = NO_ADDRESSES
 
 
-class EndpointConditions(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointConditions(Shared):
     """What an endpoint is able to do. An unknown `ready` or `serving` counts as true (discovery.k8s.io/v1)."""
-
-    repeats: ClassVar = True
 
     ready: bool | None = None
     serving: bool | None = None
     terminating: bool | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectReference(Part):
     """The object behind an endpoint."""
 
-    kind: str = ""
-    namespace: str = ""
-    name: str = ""
+    kind: Word = ""
+    namespace: Word = ""
+    name: Word = ""
     uid: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint(Part):
     """The addresses of one endpoint."""
 
     addresses: tuple[str, ...] = ()
     conditions: EndpointConditions = EndpointConditions()
     hostname: str = ""
-    node_name: str = ""
-    zone: str = ""
+    node_name: Word = ""
+    zone: Word = ""
     target_ref: ObjectReference | None = None
 
 
-class EndpointPort(Part):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointPort(Shared):
     """A port of all endpoints of a slice. An unset port means all ports, of use to headless consumers only."""
 
-    repeats: ClassVar = True
-
-    name: str = ""
-    protocol: str = "TCP"
+    name: Word = ""
+    protocol: Word = "TCP"
     port: int | None = None
-    app_protocol: str = ""
+    app_protocol: Word = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSlice(Projection):
     """discovery.k8s.io/v1 EndpointSlice."""
 
@@ -222,6 +238,6 @@ class EndpointSlice(Projection):
     api_version: ClassVar = "discovery.k8s.io/v1"
     kind: ClassVar = "EndpointSlice"
 
-    address_type: str = "IPv4"
+    address_type: Word = "IPv4"
     endpoints: tuple[Endpoint, ...] = ()
     ports: tuple[EndpointPort, ...] = ()

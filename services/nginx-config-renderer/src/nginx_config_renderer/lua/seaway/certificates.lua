@@ -87,12 +87,12 @@ function certificates.refresh()
 end
 
 -- What a client is shown that names this host: the key of the table, and of each key pair its name and why it cannot be used, if so.
--- Nil where it is the default certificate, or, if `passed`, the backend's own.
+-- None where it is the default certificate, or, if `passed`, the backend's own.
 function certificates.look(name)
     certificates.refresh()
     local entry = of(lower(name))
     local found = {}
-    for index, pair in ipairs(entry ~= nil and entry.pairs or {}) do
+    for index, pair in ipairs(entry ~= nil and pairs_of(entry, lower(name)) or {}) do
         local known = pair_entry(pair)
         found[index] = { name = pair, reason = known == nil and "nginx has no key pair for it" or known.key == nil and known.reason or nil }
     end
@@ -103,16 +103,17 @@ function certificates.look(name)
     }
 end
 
--- Whether a client may ask the host that has this key; if not, what it is answered. It must have said the name of that host in the
--- handshake, or of one that asks for the same, since that is where it was asked for its certificate.
-function certificates.judge(key)
+-- What the clients of the host that has this key must show, and whether one that says this name in the handshake is asked for it: it must
+-- be the name of that host, or of one that asks for the same.
+function certificates.demand(key, name)
     certificates.refresh()
     local entry = host_entry(key)
-    if entry == nil or entry.client == nil then
-        return clients.FORBIDDEN
-    end
-    local name = ngx.var.ssl_server_name
-    return clients.judge(entry.client, name ~= nil and of(lower(name)) == entry)
+    return entry and entry.client, entry ~= nil and name ~= nil and of(lower(name)) == entry
+end
+
+-- Whether a client may ask the host that has this key; if not, what it is answered.
+function certificates.judge(key)
+    return clients.judge(certificates.demand(key, ngx.var.ssl_server_name))
 end
 
 -- Runs in the handshake.

@@ -58,12 +58,21 @@ local function tell(verdict, shown)
     end
 end
 
--- What a client is answered; nil if it may come in. `named`: in the handshake it has named this host.
-function clients.judge(client, named)
-    if client.authorities == nil then
+-- What a client is answered whatever it shows; nil if that matters. `named`: in the handshake it has named this host.
+function clients.refuse(client, named)
+    if client == nil or client.authorities == nil then
         return clients.FORBIDDEN
     elseif not named then
         return MISDIRECTED
+    end
+    return nil
+end
+
+-- What a client is answered; nil if it may come in.
+function clients.judge(client, named)
+    local refused = clients.refuse(client, named)
+    if refused ~= nil then
+        return refused
     end
     local verdict = var.ssl_client_verify
     if verdict ~= "SUCCESS" and client.verify ~= "optional_no_ca" and not (verdict == "NONE" and client.verify == "optional") then

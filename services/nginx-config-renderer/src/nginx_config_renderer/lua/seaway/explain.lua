@@ -7,6 +7,7 @@ local backends = require("seaway.backends")
 local canary = require("seaway.canary")
 local certificates = require("seaway.certificates")
 local cjson = require("cjson.safe")
+local clients = require("seaway.clients")
 local health = require("seaway.health")
 local paths = require("seaway.paths")
 local policies = require("seaway.policies")
@@ -132,6 +133,22 @@ local function policy(target)
     return next(shown) and shown or nil
 end
 
+-- The name that the client says in the handshake.
+local function sni()
+    local asked = var.http_seaway_asked_sni
+    return asked ~= nil and asked ~= "" and asked or var.host
+end
+
+-- What the clients of a host must show, and what they are answered whatever they show, if so.
+local function demand(routes)
+    local client, named = certificates.demand(routes.key, sni())
+    local told = client and { verify = client.verify, depth = client.depth, shown = client.shown }
+    if var.http_seaway_asked_scheme == "http" then
+        return told, "@308"
+    end
+    return told, clients.refuse(client, named)
+end
+
 local function request()
     local routes = router.routes_of(var.host)
     local path = paths.of_request()
@@ -150,14 +167,18 @@ local function request()
         told.policy = policy(main)
     end
     told.goes = target ~= nil
+    if routes ~= nil and routes.guarded then
+        local refused
+        told.clients, refused = demand(routes)
+        told.location, told.goes = refused or location, told.goes and refused == nil
+    end
     return told
 end
 
 function explain.answer()
     router.refresh()
     local told = request()
-    local sni = var.http_seaway_asked_sni
-    told.certificates = certificates.look(sni ~= nil and sni ~= "" and sni or var.host)
+    told.certificates = certificates.look(sni())
     told.instance, told.revision, told.worker = tables.instance(), tables.revision(), ngx.worker.pid()
     local text = cjson.encode(told)
     ngx.header.content_type, ngx.header.content_length = "application/json", #text

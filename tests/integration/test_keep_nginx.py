@@ -1,4 +1,4 @@
-"""What keeps nginx running in its container (run-nginx.sh), with a real nginx and the configuration that the renderer writes."""
+"""What keeps nginx running in its container (keep.sh), with a real nginx and the configuration that the renderer writes."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.settings import Settings
 
-SCRIPT = ROOT / "services/nginx-config-renderer/run-nginx.sh"
+SCRIPTS = (ROOT / "services/keep.sh", ROOT / "services/nginx-config-renderer/nginx.sh")
 pytestmark = [
     needs("nginx"),
     pytest.mark.skipif(
@@ -31,7 +31,7 @@ GRACE = "0.5"
 
 
 class Runner:
-    """A running run-nginx and the nginx that it runs."""
+    """What keeps nginx, and the nginx that it keeps."""
 
     def __init__(self, settings: Settings, process: asyncio.subprocess.Process) -> None:
         self.settings = settings
@@ -45,7 +45,7 @@ class Runner:
         return 0
 
     def children(self) -> dict[str, int]:
-        """What the programs are called that run-nginx has started, and their processes."""
+        """What the programs are called that it has started, and their processes."""
         found: dict[str, int] = {}
         for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             with contextlib.suppress(OSError):
@@ -65,11 +65,11 @@ class Runner:
 
 @pytest.fixture
 async def runner(tmp_path: Path) -> AsyncIterator[Runner]:
-    """run-nginx on a directory that holds no configuration yet."""
+    """What keeps nginx, on a directory that holds no configuration yet."""
     settings = Settings(_cli_parse_args=[], state=tmp_path / "edge", http_port=free_port(), https_port=0, workers=1, ipv6=False)
     # By the shell of this machine: the one in the image differs in its capability alone.
     process = await asyncio.create_subprocess_exec(
-        "sh", str(SCRIPT), env={**os.environ, "SEAWAY_STATE": str(settings.state), "SEAWAY_GRACE": GRACE}
+        "sh", *map(str, SCRIPTS), env={**os.environ, "SEAWAY_STATE": str(settings.state), "SEAWAY_GRACE": GRACE}
     )
     found = Runner(settings, process)
     yield found
