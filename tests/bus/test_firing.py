@@ -28,7 +28,10 @@ async def alerts(backend: Backend, bus: Bus) -> Bus:
     async def made() -> bool:
         try:
             await ensure_streams(bus, backend.replicas, [ALERTS, FIRING])
-        except BusError:  # a busy server is offline to the others for a moment; services begin again then
+            await bus.recall(FIRING.name, firing_subject("t", "edge", "nobody"))
+        except (
+            BusError
+        ):  # a busy server is offline to the others for a moment, and so is a stream's leader; services begin again then
             return False
         return True
 

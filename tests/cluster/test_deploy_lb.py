@@ -1,73 +1,22 @@
-"""`kubectl apply -k deploy/overlays/single-lb`: Services of type LoadBalancer on real pods, at addresses that keepalived holds on the node.
-
-The client is another machine of the nodes' network: a network namespace at the bridge that the node's address is on.
-"""
+"""`kubectl apply -k deploy/overlays/single-lb`: Services of type LoadBalancer on real pods, at addresses that the node holds."""
 
 import asyncio
-import json
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.cluster.applications import answered_by, application, deploy, running
-from tests.cluster.installed import PARTS, Installed, installed, with_keys
+from tests.cluster.balanced import EDGE, LB, SOON, VIPS, Balanced, addresses, answered, balanced, pools, with_balancers
+from tests.cluster.installed import with_keys
 from tests.cluster.load import load
 from tests.conftest import needs
-from tests.lb.netns import Namespace, namespaces
 
 from common.testing import wait_until
 from common.testing.kubernetes.cluster import Cluster
-from common.testing.kubernetes.machine import BRIDGE
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(900), needs("nft", package="nftables")]
 
-LB = "daemonset/haproxy-lb"
-VIPS = "daemonset/keepalived-vip"
-EDGE = "seaway-edge"
-ALL = PARTS | {LB: EDGE, VIPS: EDGE}
-SOON = 30.0
 TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 a path
-
-
-class Balanced(Installed):
-    """Seaway with load balancers, and a client in the nodes' network."""
-
-    client: Namespace
-
-    def inside(self, workload: str, container: str, command: str) -> str:
-        """What a command in a container writes."""
-        return self.cluster.kubectl("-n", EDGE, "exec", workload, "-c", container, "--", "sh", "-c", command).strip()
-
-    def processes(self, workload: str, container: str, program: str) -> set[str]:
-        """The numbers of a program's processes, without those that have ended and wait for somebody to take note of it."""
-        alive = f"grep -qx {program} $each/comm && ! grep -q '^State:.Z' $each/status && echo ${{each#/proc/}}"
-        return set(self.inside(workload, container, f"for each in /proc/[0-9]*; do {alive}; done; true").split())
-
-    async def ask(self, address: str) -> str:
-        """The pod that answers the client; nothing if nobody does."""
-        made = await self.client.socket(socket.AF_INET)
-        try:
-            async with asyncio.timeout(5):
-                await asyncio.get_running_loop().sock_connect(made, (address, 80))
-                reader, writer = await asyncio.open_connection(sock=made)
-                writer.write(b"GET / HTTP/1.0\r\n\r\n")
-                answer = await reader.read()
-                writer.close()
-        except (OSError, TimeoutError):
-            made.close()
-            return ""
-        name = json.loads(answer.partition(b"\r\n\r\n")[2])["name"]
-        assert isinstance(name, str)
-        return name
-
-
-def addresses(interface: str = BRIDGE) -> str:
-    """The addresses of an interface of the node."""
-    return subprocess.run(["ip", "-o", "address", "show", "dev", interface], capture_output=True, text=True, check=True).stdout
 
 
 def tables() -> str:
@@ -77,65 +26,11 @@ def tables() -> str:
 
 @pytest.fixture(scope="module")
 def seaway(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Balanced]:
-    """Seaway, of which every pod is ready, and a client at the node's bridge, without which that has no carrier."""
+    """Seaway with balancers, all of them ready."""
     overlay = with_keys(tmp_path_factory.mktemp("seaway")) / "overlays/single-lb"
-    second = cluster.addresses.second
-    (overlay / "pools.yaml").write_text(f"pools: [{{name: public, addresses: [10.{second}.0.32/28]}}]\n")
-    left = [path for path in (Path("/run/seaway"), Path("/var/lib/seaway")) if not path.exists()]
-    try:
-        with namespaces("n") as (client,):
-            subprocess.run(["ip", "link", "add", "swlb0", "type", "veth", "peer", "name", "e0", "netns", client.name], check=True)
-            subprocess.run(["ip", "link", "set", "swlb0", "master", BRIDGE, "up"], check=True)
-            client.ip(f"address add 10.{second}.0.2/16 dev e0", "link set e0 up")
-            with installed(cluster, overlay, ALL) as found:
-                balanced = Balanced(found.cluster, found.overlay, found.parts)
-                balanced.client = client
-                yield balanced
-    finally:
-        for path in left:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def service(**more: Any) -> str:
-    """A Service of type LoadBalancer for the pods of an application."""
-    spec = {
-        "type": "LoadBalancer",
-        "loadBalancerClass": "seaway.dev/haproxy",
-        "selector": {"app": "echo"},
-        "ports": [{"port": 80, "targetPort": 8080}],
-        **more,
-    }
-    return json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "balanced"}, "spec": spec})
-
-
-async def balanced(seaway: Balanced, namespace: str, **more: Any) -> str:
-    """An application behind a Service of type LoadBalancer; the address that the Service shows, once it is answered there."""
-    await asyncio.to_thread(deploy, seaway.cluster, namespace, application(f"{namespace}.example.org", **more))
-    seaway.cluster.kubectl("-n", namespace, "apply", "-f", "-", stdin=service())
-    shown: list[dict[str, Any]] = []
-
-    def there() -> bool:
-        raw = json.loads(seaway.cluster.kubectl("-n", namespace, "get", "service", "balanced", "-o", "json"))
-        shown[:] = raw["status"]["loadBalancer"].get("ingress", [])
-        return bool(shown)
-
-    await wait_until(there, within=SOON)
-    assert shown[0]["ipMode"] == "Proxy"
-    address = str(shown[0]["ip"])
-    await answered(seaway, address)
-    return address
-
-
-async def answered(seaway: Balanced, address: str) -> None:
-    """Waits until the client is answered."""
-
-    async def does() -> bool:
-        return bool(await seaway.ask(address))
-
-    try:
-        await wait_until(does, within=SOON)
-    except AssertionError:
-        raise AssertionError(f"{address} is not answered:\n{addresses()}{seaway.logs()}") from None
+    (overlay / "pools.yaml").write_text(pools(cluster))
+    with with_balancers(cluster, overlay) as found:
+        yield found
 
 
 async def test_a_service_is_answered_by_its_pods_at_an_address_that_the_node_holds(seaway: Balanced, namespace: str) -> None:

@@ -131,6 +131,9 @@ def feature(seaway: Installed, *objects: Raw, shown: bool = True) -> Iterator[Fe
         found.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
         if any(each["kind"] == "Deployment" for each in objects):
             found.kubectl("wait", "--for=condition=Available", "deployment", "--all", "--timeout=90s")
+            # Another controller says where the pods are, later.
+            ready = "--for=jsonpath={.endpoints[0].conditions.ready}=true"
+            found.kubectl("wait", ready, "endpointslice", "--all", "--timeout=30s")
         if shown:
             path = "{.status.loadBalancer.ingress[0].ip}"
             found.kubectl("wait", f"--for=jsonpath={path}={seaway.address}", "ingress", "--all", "--timeout=30s")

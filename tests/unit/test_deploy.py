@@ -329,14 +329,16 @@ def test_a_node_holds_addresses_while_its_balancer_is_ready(monkeypatch: pytest.
     }
 
 
-def test_the_pools_are_where_services_look_for_them_and_are_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    overlay = kustomization("overlays/single-lb")
+@pytest.mark.parametrize("name", ["single-lb", "cluster-lb"])
+def test_the_pools_are_where_services_look_for_them_and_are_good(name: str) -> None:
+    overlay = kustomization(f"overlays/{name}")
+    assert overlay["components"] == ["../../components/load-balancer"]
     (made,) = overlay["configMapGenerator"]
     for settings in (BalancerSettings(_cli_parse_args=[]), VipSettings(_cli_parse_args=[])):
         assert settings.pools_configmap == f"{made['namespace']}/{made['name']}"
     assert made["options"]["disableNameSuffixHash"] is True
     assert made["files"] == [KEY]
-    text = (DEPLOY / "overlays/single-lb" / KEY).read_text()
+    text = (DEPLOY / "overlays" / name / KEY).read_text()
     example = "\n".join(line.removeprefix("#     ") for line in text.splitlines() if line.startswith("#     "))
     for pools in (text, example):
         read = read_pools(ConfigMap.read({"metadata": {"name": "p", "namespace": "e"}, "data": {KEY: pools}}))
