@@ -11,21 +11,25 @@ local cache = {}
 function cache.new(dict, decode)
     local generation, current, old = -1, {}, {}
 
-    local function get(key)
-        local entry = current[key]
-        if entry ~= nil then
-            return entry
-        end
+    -- LuaJIT compiles what it watches being done. Had it come upon a decoding, each lookup would leave its machine code where that begins; so it
+    -- gives up there, and watches another one.
+    jit.off(decode)
+
+    local function look_up(key)
         local text = dict:get(key)
         if text == nil then
             return nil
         end
-        entry = old[key]
+        local entry = old[key]
         if entry == nil or entry.text ~= text then
             entry = decode(text, key)
         end
         current[key] = entry
         return entry
+    end
+
+    local function get(key)
+        return current[key] or look_up(key)
     end
 
     local function refresh(now)

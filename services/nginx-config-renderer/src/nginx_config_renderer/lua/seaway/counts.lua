@@ -14,19 +14,41 @@ local LOST = "lost"
 
 counts.buckets = BUCKETS
 
--- The names of cells, made once: text that is put together for each request costs more than the counting.
-local CLASSES, TOOK, UPSTREAM = {}, {}, {}
-for class = 1, 9 do
-    CLASSES[class] = "c" .. class
-end
-for index = 1, #BUCKETS + 1 do
-    TOOK[index], UPSTREAM[index] = "t" .. index, "u" .. index
+-- What is counted: answers by the first digit of their status, requests by how long they took and by how long the backend did, the sums of
+-- both, octets, tries beyond the first, ejections. In its own memory a worker knows a cell by its place, which costs less than its name.
+local CELLS, PLACE = {}, {}
+
+local function name_cells(prefix, count)
+    for number = 1, count do
+        CELLS[#CELLS + 1] = prefix .. number
+    end
+    return #CELLS - count -- the place before the first
 end
 
-local fresh, leaving = {}, {} -- Ingress -> cell -> number
+local CLASS, TOOK, UPSTREAM = name_cells("c", 9), name_cells("t", #BUCKETS + 1), name_cells("u", #BUCKETS + 1)
+for _, name in ipairs({ "ts", "us", "in", "out", "r", "e" }) do
+    CELLS[#CELLS + 1] = name
+    PLACE[name] = #CELLS
+end
+local TOOK_SUM, UPSTREAM_SUM, IN, OUT, RETRIES, EJECTIONS = PLACE.ts, PLACE.us, PLACE["in"], PLACE.out, PLACE.r, PLACE.e
+
+local fresh, leaving = {}, {} -- Ingress -> what was counted of it
+
+local function begin(ingress)
+    local cells = {}
+    for place = 1, #CELLS do
+        cells[place] = 0
+    end
+    fresh[ingress] = cells
+    return cells
+end
+jit.off(begin) -- what is compiled of the counting shall be what is nearly always done, without this loop
 
 local function bucket(seconds)
-    for index = 1, #BUCKETS do
+    if seconds <= BUCKETS[1] then
+        return 1 -- which is nearly always; what is compiled for that has no loop
+    end
+    for index = 2, #BUCKETS do
         if seconds <= BUCKETS[index] then
             return index
         end
@@ -34,35 +56,31 @@ local function bucket(seconds)
     return #BUCKETS + 1
 end
 
-local function add(cells, cell, number)
-    cells[cell] = (cells[cell] or 0) + number
+local function add(cells, place, number)
+    cells[place] = cells[place] + number
 end
 
 -- Counts one request. `took` and `upstream` are seconds; `upstream` is nil where no backend answered.
 function counts.request(ingress, status, took, upstream, received, sent, tries)
-    local cells = fresh[ingress]
-    if cells == nil then
-        cells = {}
-        fresh[ingress] = cells
-    end
-    add(cells, CLASSES[(status - status % 100) / 100] or CLASSES[9], 1)
-    add(cells, TOOK[bucket(took)], 1)
-    add(cells, "ts", took)
-    add(cells, "in", received)
-    add(cells, "out", sent)
+    local cells = fresh[ingress] or begin(ingress)
+    local class = (status - status % 100) / 100
+    add(cells, CLASS + (class >= 1 and class <= 9 and class or 9), 1)
+    add(cells, TOOK + bucket(took), 1)
+    add(cells, TOOK_SUM, took)
+    add(cells, IN, received)
+    add(cells, OUT, sent)
     if upstream ~= nil then
-        add(cells, UPSTREAM[bucket(upstream)], 1)
-        add(cells, "us", upstream)
+        add(cells, UPSTREAM + bucket(upstream), 1)
+        add(cells, UPSTREAM_SUM, upstream)
     end
     if tries > 1 then
-        add(cells, "r", tries - 1)
+        add(cells, RETRIES, tries - 1)
     end
 end
 
 -- Counts an endpoint that gets no requests for a while.
 function counts.ejection(backend)
-    fresh[backend] = fresh[backend] or {}
-    add(fresh[backend], "e", 1)
+    add(fresh[backend] or begin(backend), EJECTIONS, 1)
 end
 
 local function store(key, number)
@@ -81,8 +99,10 @@ local function leave(from, rest)
     local stored = 0
     for ingress, cells in pairs(from) do
         from[ingress] = nil
-        for cell, number in pairs(cells) do
-            store(ingress .. " " .. cell, number)
+        for place, number in ipairs(cells) do
+            if number ~= 0 then
+                store(ingress .. " " .. CELLS[place], number)
+            end
         end
         stored = stored + 1
         if rest ~= nil and stored % AT_ONCE == 0 then
@@ -123,9 +143,9 @@ end
 function counts.answers(ingress)
     local all = 0
     for class = 1, 9 do
-        all = all + (shared:get(ingress .. " " .. CLASSES[class]) or 0)
+        all = all + (shared:get(ingress .. " c" .. class) or 0)
     end
-    return all, shared:get(ingress .. " " .. CLASSES[5]) or 0
+    return all, shared:get(ingress .. " c5") or 0
 end
 
 function counts.forget(keys)

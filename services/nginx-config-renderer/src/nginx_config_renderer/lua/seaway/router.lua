@@ -177,7 +177,7 @@ end
 
 function router.route()
     router.refresh()
-    var.seaway_new_id = ids.new()
+    ids.give()
     local path, asked = paths.of_request()
     if asked ~= nil then
         var.seaway_asked_host = asked
