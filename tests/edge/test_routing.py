@@ -1,5 +1,6 @@
 """Which backend answers: hosts, paths and what is left, on a real nginx."""
 
+import re
 from collections.abc import Mapping
 
 import pytest
@@ -179,8 +180,14 @@ async def test_backends_hear_of_the_client_what_the_client_cannot_forge(shared: 
     }
     assert headers["x-original-forwarded-for"] == "6.6.6.6"
     assert not headers.keys() & {"forwarded", "proxy"}
-    without = await shared.ask("heard.example")
-    assert len(without.seen["headers"]["x-request-id"]) == 32
+
+
+async def test_requests_that_bring_no_name_get_one_that_no_other_has(shared: EdgeWorld) -> None:
+    await shared.put(ingress("named", rule("named.example", "/", "foo:80")))
+    names = [(await shared.ask("named.example")).seen["headers"]["x-request-id"] for _ in range(60)]
+    assert all(re.fullmatch("[0-9a-f]{32}", name) for name in names)
+    assert len(set(names)) == len(names)
+    assert len({name[:24] for name in names}) == 2, "each of the two workers has drawn its own digits"
 
 
 async def test_requests_take_turns_at_the_endpoints(shared: EdgeWorld) -> None:
