@@ -9,8 +9,9 @@ import contextlib
 import json
 import os
 import pwd
+import shutil
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -137,7 +138,7 @@ def open_directory() -> Iterator[Path]:
 def nginx_of(state: Path, installation: Installation = THIS_MACHINE, *, contained: bool = False) -> Child:
     """Nginx on what a renderer wrote to `state`, as an ordinary user, started again when it dies; `contained` as in its container."""
     command = (
-        ["sh", *map(str, KEEP_NGINX)]
+        ["sh", *_readable(state, KEEP_NGINX)]
         if contained
         else ["nginx", "-e", "stderr", "-p", str(state / "run"), "-c", str(state / "nginx.conf"), "-g", "daemon off;"]
     )
@@ -152,6 +153,11 @@ def nginx_of(state: Path, installation: Installation = THIS_MACHINE, *, containe
     return Child(
         "nginx", command, environment=environment, prepare=lambda: _clear(state / "run"), restarts=Backoff(first=0.05, most=0.2)
     )
+
+
+def _readable(directory: Path, scripts: Iterable[Path]) -> list[str]:
+    """Copies of the scripts: a checkout in somebody's home is hidden from nginx's user."""
+    return [str(shutil.copy(script, directory)) for script in scripts]
 
 
 def _clear(run: Path) -> None:
