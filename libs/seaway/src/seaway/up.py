@@ -51,13 +51,16 @@ async def up(options: Options, say: Say, warn: Say) -> None:
         if programs.balancers is not None:
             balancers.directories(options, programs.balancers)
         ground.bus_configuration(options)
+        ended: CannotStart | None = None  # what is raised in `except*` is raised in a group by Python 3.11.2
         try:
             async with asyncio.TaskGroup() as group:
                 await _run(Seaway(options, programs, group, say, warn), say)
         except* CannotStart as errors:
-            raise errors.exceptions[0] from None
+            ended = CannotStart(str(errors.exceptions[0]))
         except* OSError as errors:
-            raise CannotStart(f"a program cannot be started: {errors.exceptions[0]}") from None
+            ended = CannotStart(f"a program cannot be started: {errors.exceptions[0]}")
+        if ended is not None:
+            raise ended
 
 
 async def _run(seaway: "Seaway", say: Say) -> None:

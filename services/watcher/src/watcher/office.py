@@ -89,17 +89,18 @@ class Office:
     async def hold(self, transitions: int) -> None:
         """Leads until cancelled. `transitions` counts changes of the leader. Raises Fenced."""
         tries = Tries(BACKOFF)
-        while True:
+        fenced: Fenced | None = None
+        while fenced is None:
             try:
                 await ensure_streams(self._bus, self._settings.stream_replicas)
                 await self._lead(transitions)
             except* (StreamLost, BusError) as errors:
                 reasons = list(_leaves(errors))
                 fenced = next((error for error in reasons if isinstance(error, Fenced)), None)
-                if fenced is not None:
-                    raise fenced from None
                 log.warning("office.interrupted", reason="; ".join(sorted(str(error) for error in reasons)))
-            await tries.pause()
+            if fenced is None:
+                await tries.pause()
+        raise fenced
 
     async def _lead(self, transitions: int) -> None:
         cluster = encode(self._settings.cluster)
