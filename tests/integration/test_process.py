@@ -245,6 +245,13 @@ async def test_a_child_that_cannot_run_is_started_less_and_less_often_and_one_th
     assert asked[:4] == waits
 
 
+async def test_a_child_does_not_need_the_directory_that_it_is_started_in() -> None:
+    child = Child("lost", shell("pwd"), restarts=QUICK)
+    async with running(child):
+        await wait_until(lambda: bool(child.words))
+    assert child.words[0] == "/"
+
+
 async def test_the_last_words_of_a_child_are_kept_and_no_more() -> None:
     child = Child("talker", shell("seq 1 100; printf 'no newline'; sleep 600"), restarts=QUICK)
     async with running(child):

@@ -108,7 +108,7 @@ async def validate(
 
 
 class Child:
-    """A program that is kept running.
+    """A program that is kept running, in the root directory: it may be another user's, who cannot enter ours.
 
     `prepare` is called before each start. `hear` gets each line that the program says; `words` are the last of them. `ended` is called
     when the program ended without being told to.
@@ -197,6 +197,7 @@ class Child:
                     stdout=theirs,
                     stderr=asyncio.subprocess.STDOUT,
                     env=self._environment,
+                    cwd="/",
                     process_group=0,
                 )
             finally:
