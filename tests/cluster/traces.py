@@ -17,6 +17,7 @@ SYSCTLS = (
 )
 PROGRAMS = ("containerd", "etcd", "kube", "cluster-dns", "runc")
 NAMESPACES = Path("/run/netns")  # those of pods have names of their own (CNI); others are somebody else's
+OTHERS = {NAMESPACES, Path("/var/lib/containers")}  # `ip netns` and buildah make them on a machine that never had them
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def _files() -> list[str]:
 
 
 def _could_be_theirs(path: Path) -> bool:
-    return path.parent != NAMESPACES or path.name.startswith("cni-")
+    return path not in OTHERS and (path.parent != NAMESPACES or path.name.startswith("cni-"))
 
 
 def _processes() -> list[str]:
