@@ -98,6 +98,38 @@ async def test_only_the_networks_that_may_ask_are_answered_and_they_can_change(l
     assert (await lb.network.ask()).by == A
 
 
+async def test_rules_that_come_and_go_cost_nobody_a_connection_and_are_obeyed_when_they_are_there(lb: Balancer) -> None:
+    endpoints = await lb.network.serve(A)
+    answers: list[str] = []
+    changing = True
+
+    async def visit(address: str) -> None:
+        while changing:
+            answers.append((await lb.network.ask(address)).by)
+
+    await lb.have(service(endpoints))
+    async with asyncio.TaskGroup() as group:
+        for address in (VIP, VIP6, VIP, VIP6):
+            group.create_task(visit(address))
+        for treatment in [
+            Treatment(rate=100_000),
+            Treatment(),
+            Treatment(affinity=10800),
+            Treatment(),
+            Treatment(max_connections=999),
+        ]:
+            before = len(answers)
+            await lb.have(service(endpoints, treatment))
+            await lb.have(service(endpoints, treatment, sources=("10.81.0.0/24", "fd81::/64")))
+            await wait_until(lambda before=before: len(answers) > before + 8, within=SOON)
+        changing = False
+    assert set(answers) == {A}
+    await lb.have(service(endpoints))
+    assert (await lb.network.ask(VIP)).by == (await lb.network.ask(VIP6)).by == A
+    await lb.have(service(endpoints, sources=("198.51.100.0/24",)))
+    assert (await lb.network.ask(VIP)) == (await lb.network.ask(VIP6)) == Answer()
+
+
 async def test_source_ranges_of_one_service_do_not_open_another(lb: Balancer) -> None:
     endpoints = await lb.network.serve(A)
     one = service(endpoints, name="one", fronts=[(VIP, 80)], sources=("10.81.0.2/32",))

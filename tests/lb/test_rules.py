@@ -73,6 +73,14 @@ async def test_each_command_does_to_the_real_haproxy_what_the_rules_say(lb: Bala
     assert refused > 200
 
 
+async def test_tables_that_haproxy_does_not_know_are_not_read_as_empty_ones(lb: Balancer) -> None:
+    stranger = Runtime(lb.directory / "admin.sock", "/nowhere")
+    held = await stranger.held()
+    stranger.close()
+    assert held.tables == {}
+    assert held.slots.keys() == (await lb.runtime.held()).slots.keys()
+
+
 def any_wish(chance: random.Random) -> Wanted:
     """Any wish."""
     keys = [key for key in (BackendKey("shop", f"s{n}", port) for n in range(3) for port in (80, 443)) if chance.random() < 0.7]

@@ -13,7 +13,7 @@ from haproxy_lb.desire import Desired, Desires, held_by, service_of
 from haproxy_lb.frame import INSIDE
 from haproxy_lb.model import Backend, BackendKey, Check, Endpoint, Frontend, FrontKey, Timeouts, Treatment, Wanted
 from haproxy_lb.plan import Plan, plan
-from haproxy_lb.rules import FRONTS, AddServer, Admin, Command, DeleteServer, Held
+from haproxy_lb.rules import FRONTS, PLAIN, TABLES, AddServer, Admin, Command, DeleteServer, Held
 from haproxy_lb.slots import Kind, Slot, allot, fitting, kind_of, layout_of, parse
 
 PORT = 14480
@@ -68,10 +68,11 @@ class Proxy:
 
     def answering(self, fronts: frozenset[str]) -> frozenset[str]:
         """Of these fronts, those that lead to a server that gets connections."""
-        return frozenset(front for front in fronts if self._answers(self.held.tables[FRONTS].get(front, "")))
+        return frozenset(front for front in fronts if self._answers(front))
 
-    def _answers(self, value: str) -> bool:
-        servers = self.held.slots.get(Slot(value.split("|", 1)[0]), {})
+    def _answers(self, front: str) -> bool:
+        slot = self.held.tables[PLAIN].get(front) or self.held.tables[FRONTS].get(front, "").split("|", 1)[0]
+        servers = self.held.slots.get(Slot(slot), {})
         return any(one.admin is Admin.READY and one.up for one in servers.values())
 
     def happen(self, data: st.DataObject) -> None:
@@ -99,9 +100,11 @@ def test_one_round_leads_from_anything_to_what_should_be(data: st.DataObject, hi
             if _stays(proxy.held, desired, front) and _can_answer(proxy.held, desired, front)
         )
         answered = proxy.answering(could)
-        for command in (*made.first, *made.last):
+        for number, command in enumerate((*made.first, *made.last), 1):
             proxy.obey(command)
             assert answered <= proxy.answering(could), f"nobody answers after {command}"
+            if number >= len(made.first):
+                _rules_hold(proxy.held, desired)
         _holds(proxy.held, desired)
         again = plan(proxy.held, desired)
         assert (again.first, again.last) == ((), ())
@@ -123,6 +126,11 @@ def _can_answer(held: Held, desired: Desired, front: str) -> bool:
     return any(not spec.draining and name not in unwell for name, spec in desired.slots[slot].items())
 
 
+def _rules_hold(held: Held, desired: Desired) -> None:
+    """No front that has rules is plain, whatever becomes of the kernel next."""
+    assert not held.tables[PLAIN].keys() & (desired.tables[FRONTS].keys() - desired.tables[PLAIN].keys())
+
+
 def _holds(held: Held, desired: Desired) -> None:
     assert dict(held.tables) == dict(desired.tables)
     for slot, servers in held.slots.items():
@@ -142,6 +150,32 @@ def _is_deleted_later(held: Held, desired: Desired, made: Plan) -> None:
     should = {(slot, name) for slot, specs in desired.slots.items() for name in specs}
     assert made.gone == there - should
     assert made.gone <= made.leaving
+
+
+def test_a_front_is_plain_if_nothing_is_asked_of_its_connections() -> None:
+    key, four, six = KEYS[0], FrontKey("192.0.2.1", 80), FrontKey("2001:db8::1", 80)
+    slot = Kind().slot(0)
+
+    def plain(treatment: Treatment, sources: tuple[str, ...] = ()) -> int:
+        wanted = Wanted({one: Frontend(one, key, sources) for one in (four, six)}, {key: Backend(key, (), treatment)})
+        return len(Desires(INSIDE, PORT).of(wanted, {key: slot}).tables[PLAIN])
+
+    assert plain(Treatment()) == plain(Treatment(balance="source", timeouts=Timeouts(connect=1))) == 2
+    assert plain(Treatment(send_proxy="v2")) == 1, "an endpoint is told where an IPv6 client went"
+    for asked in (Treatment(rate=1), Treatment(max_connections=1), Treatment(accept_proxy=("10.0.0.0/8",)), Treatment(affinity=60)):
+        assert plain(asked) == 0
+    assert plain(Treatment(), ("10.0.0.0/8",)) == 0
+
+
+def test_a_haproxy_that_lacks_a_table_is_told_all_the_rest() -> None:
+    key, front = KEYS[0], FrontKey("192.0.2.1", 80)
+    wanted = Wanted({front: Frontend(front, key)}, {key: Backend(key, (Endpoint(HOSTS[0], 80),))})
+    desired = Desires(INSIDE, PORT).of(wanted, {key: Kind().slot(0)})
+    held = Held({name: {} for name in TABLES if name != PLAIN}, {Kind().slot(0): {}})
+    made = plan(held, desired)
+    assert [held.obey(command) for command in (*made.first, *made.last)] == [None] * len(made.first)
+    assert held.tables[FRONTS] == desired.tables[FRONTS]
+    assert PLAIN not in held.tables
 
 
 @settings(max_examples=100)

@@ -6,6 +6,9 @@ stickiness survives a move to another one; a mark `P` says that some networks be
 `R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too
 (`6`).
 
+Most fronts are plain: none of this is asked of them, and which slot they have is all that HAProxy needs. A table of its own says it, and
+the rules of the others are passed over.
+
 The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
 (it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
 knows.
@@ -25,7 +28,7 @@ from typing import Final
 
 from common.contracts.ip import read_address, read_network
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
-from haproxy_lb.rules import FRONTS, PATHS, PROXIES, SOURCES, TABLES, Table
+from haproxy_lb.rules import FRONTS, PATHS, PLAIN, PROXIES, SOURCES, TABLES, Table
 from haproxy_lb.slots import Slot, path_of
 
 _NUMBERS: Final = 2**20 - 1
@@ -84,6 +87,7 @@ class _Front:
     inside: str
     arrives: str
     value: str
+    plain: bool
     sources: tuple[tuple[str, str], ...]
 
 
@@ -105,6 +109,7 @@ class Desires:
             if front.backend in slots and front.backend in wanted.backends and address(key.address) == key.address
         }
         tables[FRONTS] = {front.arrives: front.value for front in self._fronts.values()}
+        tables[PLAIN] = {front.arrives: front.of[1] for front in self._fronts.values() if front.plain}
         tables[SOURCES] = {key: network for front in self._fronts.values() for key, network in front.sources}
         for whose, slot in slots.items():
             treatment = wanted.backends[whose].treatment
@@ -123,8 +128,8 @@ class Desires:
             return known
         inside = self._address_inside(key)
         arrives = f"{inside}:{self._port}" if inside else f"{key.address}:{key.port}"
-        value = _value(front, slot, treatment)
-        return _Front((front, slot, treatment), inside, arrives, value, tuple(_prefixes(arrives, front.sources)))
+        value, sources = _value(front, slot, treatment), tuple(_prefixes(arrives, front.sources))
+        return _Front((front, slot, treatment), inside, arrives, value, _is_plain(front, treatment), sources)
 
     def _servers_of(self, backend: Backend) -> tuple[Backend, Mapping[str, Spec]]:
         known = self._servers.get(backend.key)
@@ -151,18 +156,29 @@ def service_of(key: BackendKey) -> str:
     return hashlib.sha256(str(key).encode()).hexdigest()[:_SERVICE]
 
 
+def _rules(front: Frontend, treatment: Treatment) -> str:
+    """The marks of what is asked before a connection is taken."""
+    asked = {
+        "P": bool(treatment.accept_proxy),
+        "S": bool(front.sources),
+        "R": treatment.rate > 0,
+        "M": treatment.max_connections > 0,
+    }
+    return "".join(mark for mark, applies in asked.items() if applies)
+
+
+def _is_plain(front: Frontend, treatment: Treatment) -> bool:
+    """Whether the slot is all that HAProxy needs: affinity goes by the service, and an endpoint may be told where an IPv6 client went."""
+    told = ":" in front.key.address and treatment.send_proxy in _SEND
+    return not (_rules(front, treatment) or treatment.affinity > 0 or told)
+
+
 def _value(front: Frontend, slot: Slot, treatment: Treatment) -> str:
-    marks = [
-        "6" if ":" in front.key.address else "",
-        "P" if treatment.accept_proxy else "",
-        "S" if front.sources else "",
-        "R" if treatment.rate > 0 else "",
-        "M" if treatment.max_connections > 0 else "",
-    ]
+    marks = ("6" if ":" in front.key.address else "") + _rules(front, treatment)
     name = str(front.backend) if _NAME.fullmatch(str(front.backend)) else "-"
     limits = (max(0, treatment.rate), max(0, treatment.max_connections))
     at = [front.key.address, str(front.key.port)] if ":" in front.key.address else []
-    return "|".join([slot, service_of(front.backend), "".join(marks) or "none", *map(str, limits), name, *at])
+    return "|".join([slot, service_of(front.backend), marks or "none", *map(str, limits), name, *at])
 
 
 def held_by(table: Table) -> dict[str, Slot]:

@@ -5,17 +5,24 @@ network may ask before a front asks for that; what goes, goes the other way. A n
 and gets them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the
 servers that should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
 
+A front that is not plain any more stops being so as soon as its rules are there. Tables that HAProxy does not know, since it began with an
+older configuration, wait for the reload that makes them known.
+
 A server that should go gets no new connection, keeps those it has, and is deleted when they have ended. That is not known beforehand: the
 command is given again from time to time (`Leaving`), and after a deadline the connections are ended.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from haproxy_lb.desire import Desired, Spec
 from haproxy_lb.rules import (
     FRONTS,
-    TABLES,
+    PATHS,
+    PLAIN,
+    PROXIES,
+    SOURCES,
     AddServer,
     Admin,
     Command,
@@ -29,6 +36,8 @@ from haproxy_lb.rules import (
     Table,
 )
 from haproxy_lb.slots import Slot
+
+_ORDER: Final = (PATHS, PROXIES, SOURCES, FRONTS, PLAIN)  # what a front needs is there before it, and goes after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +71,14 @@ def plan(held: Held, desired: Desired, slots: Iterable[Slot] | None = None) -> P
             waiting.add(slot)
         leaving |= {(slot, name) for name in servers if name not in specs or specs[name].draining}
         gone |= {(slot, name) for name in servers.keys() - specs.keys()}
-    for table in sorted(TABLES, key=lambda name: name == FRONTS):
+    known = [table for table in _ORDER if table in held.tables]
+    for table in known:
         first += _put(table, held.tables[table], desired.tables[table])
-    for table in sorted(TABLES, key=lambda name: name != FRONTS):
-        last += (Drop(table, key) for key in sorted(held.tables[table].keys() - desired.tables[table].keys()))
+    ruled = _ruled(held, desired)
+    first += ruled
+    for table in reversed(known):
+        drops = (Drop(table, key) for key in sorted(held.tables[table].keys() - desired.tables[table].keys()))
+        last += (drop for drop in drops if drop not in ruled)
     return Plan(tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
 
 
@@ -105,6 +118,12 @@ def _go(slot: Slot, servers: Mapping[str, Server], specs: Mapping[str, Spec]) ->
     for name, server in servers.items():
         if (name not in specs or specs[name].draining) and server.admin is not Admin.MAINT:
             yield SetState(slot, name, Admin.MAINT)
+
+
+def _ruled(held: Held, desired: Desired) -> list[Drop]:
+    """What makes the rules of fronts that were plain hold."""
+    no_longer = held.tables.get(PLAIN, {}).keys() - desired.tables[PLAIN].keys()
+    return [Drop(PLAIN, key) for key in sorted(no_longer & desired.tables[FRONTS].keys())]
 
 
 def _put(table: str, held: Table, desired: Table) -> Iterator[Put]:

@@ -21,7 +21,8 @@ FRONTS: Final = "fronts"
 SOURCES: Final = "sources"
 PROXIES: Final = "proxies"
 PATHS: Final = "paths"
-TABLES: Final = (FRONTS, PATHS, PROXIES, SOURCES)
+PLAIN: Final = "plain"
+TABLES: Final = (FRONTS, PATHS, PLAIN, PROXIES, SOURCES)
 
 Table: TypeAlias = dict[str, str]
 
@@ -149,7 +150,9 @@ Command: TypeAlias = ServerCommand | Put | Drop
 
 @dataclass(slots=True)
 class Held:
-    """What a HAProxy holds. `slots` has each slot that there is, also the empty ones."""
+    """What a HAProxy holds. `slots` has each slot that there is, also the empty ones, and `tables` each table that it knows: one that
+    began with an older configuration may lack some.
+    """
 
     tables: Mapping[str, Table] = field(default_factory=lambda: {name: {} for name in TABLES})
     slots: dict[Slot, dict[str, Server]] = field(default_factory=dict)
@@ -166,7 +169,7 @@ class Held:
 
     def differences(self, other: "Held") -> list[str]:
         """Where the two are not the same, but for what HAProxy finds out by itself."""
-        found = [f"table {name}" for name in TABLES if self.tables[name] != other.tables[name]]
+        found = [f"table {name}" for name in TABLES if self.tables.get(name) != other.tables.get(name)]
         for slot in sorted(self.slots.keys() | other.slots.keys()):
             ours, theirs = (
                 {name: (server.number, server.admin) for name, server in held.slots.get(slot, {}).items()} for held in (self, other)

@@ -21,6 +21,7 @@ _PROMPT: Final = b"\n> "
 _TOGETHER: Final = 200  # commands before answers are awaited: HAProxy serves connections between two of them
 _SEVERITY: Final = re.compile(r"\[(\d)\]: (.*)", re.DOTALL)
 _NEWS: Final = 5
+_NO_TABLE: Final = "[3]: Unknown map identifier"
 _PASSED: Final = 3  # CHK_RES_PASSED
 _CONFIGURED: Final = 2  # CHK_ST_CONFIGURED
 _ENABLED: Final = 4  # CHK_ST_ENABLED
@@ -88,7 +89,8 @@ class Runtime:
         names, state, *tables = await self.ask(
             ["show backend", "show servers state", *(f"show map {self._file(name)}" for name in TABLES)]
         )
-        held = Held(dict(zip(TABLES, map(_table, tables), strict=True)))
+        known = {name: _table(text) for name, text in zip(TABLES, tables, strict=True) if not text.startswith(_NO_TABLE)}
+        held = Held(known)
         held.slots.update({Slot(name): {} for name in names.split() if parse(name)})
         for slot, name, server in servers(state):
             held.slots.setdefault(slot, {})[name] = server
