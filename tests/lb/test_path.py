@@ -107,6 +107,10 @@ async def test_rules_that_come_and_go_cost_nobody_a_connection_and_are_obeyed_wh
         while changing:
             answers.append((await lb.network.ask(address)).by)
 
+    async def more() -> None:
+        before = len(answers)
+        await wait_until(lambda: len(answers) > before + 8, within=SOON)
+
     await lb.have(service(endpoints))
     async with asyncio.TaskGroup() as group:
         for address in (VIP, VIP6, VIP, VIP6):
@@ -118,10 +122,9 @@ async def test_rules_that_come_and_go_cost_nobody_a_connection_and_are_obeyed_wh
             Treatment(),
             Treatment(max_connections=999),
         ]:
-            before = len(answers)
             await lb.have(service(endpoints, treatment))
             await lb.have(service(endpoints, treatment, sources=("10.81.0.0/24", "fd81::/64")))
-            await wait_until(lambda before=before: len(answers) > before + 8, within=SOON)
+            await more()
         changing = False
     assert set(answers) == {A}
     await lb.have(service(endpoints))
