@@ -53,6 +53,13 @@ def test_a_histogram_adds_up() -> None:
     assert found["seaway_edge_request_seconds_sum", "ingress=web,namespace=shop"] == 7.25
 
 
+def test_requests_that_took_no_time_have_a_histogram_too() -> None:
+    found = samples({"shop/web c2": 2, "shop/web t1": 2})
+    shop = "ingress=web,namespace=shop"
+    assert (found["seaway_edge_request_seconds_count", shop], found["seaway_edge_request_seconds_sum", shop]) == (2, 0)
+    assert ("seaway_edge_upstream_seconds_count", shop) not in found
+
+
 def test_what_is_gone_is_not_shown_and_is_to_be_forgotten() -> None:
     text, gone = exposition(NUMBERS, BUCKETS, {}, THERE.__contains__)
     assert "old" not in text

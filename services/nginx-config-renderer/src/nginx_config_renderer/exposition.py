@@ -87,17 +87,18 @@ def _add(series: dict[str, list[str]], about: str, cells: Mapping[str, float], l
         if cell in cells:
             series[name].append(f"{name}{{{labels}}} {int(cells[cell])}")
     for letter, name in _HISTOGRAMS.items():
-        if f"{letter}s" in cells:
-            series[name] += _histogram(name, labels, letter, cells, limits)
+        if lines := _histogram(name, labels, letter, cells, limits):
+            series[name] += lines
 
 
 def _histogram(name: str, labels: str, letter: str, cells: Mapping[str, float], limits: tuple[str, ...]) -> list[str]:
+    """Nothing where nothing was counted. A sum that is nothing is not kept: of requests that took less than a millisecond."""
     total = 0
     begin = f'{name}_bucket{{{labels},le="'
     lines = []
     for index, limit in enumerate(limits, start=1):
         total += int(cells.get(f"{letter}{index}", 0))
         lines.append(f'{begin}{limit}"}} {total}')
-    lines.append(f"{name}_sum{{{labels}}} {cells[f'{letter}s']:.6f}")
+    lines.append(f"{name}_sum{{{labels}}} {cells.get(f'{letter}s', 0.0):.6f}")
     lines.append(f"{name}_count{{{labels}}} {total}")
-    return lines
+    return lines if total else []
