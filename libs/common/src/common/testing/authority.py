@@ -1,4 +1,6 @@
-"""A certificate authority for tests: it signs whatever a test needs, good or bad."""
+"""A certificate authority for tests: it signs whatever a test needs, good or bad. What it signs is as RFC 5280 §4.2.1 wants it, which
+Python 3.13 looks at.
+"""
 
 import datetime as dt
 from dataclasses import dataclass
@@ -10,6 +12,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 _PEM = serialization.Encoding.PEM
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +44,11 @@ class Authority:
     def __init__(self, name: str = "An authority of a test") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        basic = x509.BasicConstraints(ca=True, path_length=None)
-        self._certificate = (
-            self._builder(self._name, self._key, 1, 3650).add_extension(basic, critical=True).sign(self._key, hashes.SHA256())
-        )
+        own = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        builder = self._builder(self._name, self._key, 1, 3650).add_extension(own, critical=False)
+        for extension in (x509.BasicConstraints(ca=True, path_length=None), _SIGNS):
+            builder = builder.add_extension(extension, critical=True)
+        self._certificate = builder.sign(self._key, hashes.SHA256())
 
     @property
     def certificate(self) -> bytes:
@@ -70,4 +84,5 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(days=begins))
             .not_valid_after(now + dt.timedelta(days=days))
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
