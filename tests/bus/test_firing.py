@@ -25,13 +25,12 @@ EXPIRING = Alarm("warning", "it ends soon")
 
 @pytest.fixture
 async def alerts(backend: Backend, bus: Bus) -> Bus:
+    # A busy server is offline to the others for a moment, and so is the leader of a stream; services begin again then.
     async def made() -> bool:
         try:
             await ensure_streams(bus, backend.replicas, [ALERTS, FIRING])
             await bus.recall(FIRING.name, firing_subject("t", "edge", "nobody"))
-        except (
-            BusError
-        ):  # a busy server is offline to the others for a moment, and so is a stream's leader; services begin again then
+        except BusError:
             return False
         return True
 
