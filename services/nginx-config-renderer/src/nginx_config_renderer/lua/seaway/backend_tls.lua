@@ -9,7 +9,7 @@ local policies = require("seaway.policies")
 local tables = require("seaway.tables")
 local targets = require("seaway.targets")
 
-local match, var = string.match, ngx.var
+local match = string.match
 
 local backend_tls = {}
 
@@ -19,7 +19,7 @@ local pair_entry, refresh = cache.new(tables.pairs, function(text)
 end)
 
 local function asked()
-    local target = targets.of(var.seaway_target)
+    local target = targets.of_request()
     local policy = policies.of(target)
     return policy and policy.tls or {}, target
 end

@@ -162,8 +162,8 @@ local function again(backend, policy)
 end
 
 function balance.choose()
-    local target = targets.of(var.seaway_target)
-    local backend = backends.get(target.backend)
+    local target = targets.of_request()
+    local backend = backends.of(target)
     if backend == nil or backend.count == 0 then
         return ngx.exit(ngx.ERROR) -- the last endpoint went away since the route was chosen
     end

@@ -25,7 +25,7 @@ local BAD_PATH, FORBIDDEN, NOT_FOUND, TOO_LARGE, UNAVAILABLE, DENIED = "@400", "
 local TO_HTTPS, TO_SLASH = "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
-local NOBODY = "-" -- where metrics count what no Ingress claims
+local NOBODY = { ingress = "-" } -- where metrics count what no Ingress claims
 
 local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
 
@@ -151,7 +151,7 @@ function router.decide(routes, path, scheme)
     if route.canaries ~= nil then
         target = canary.choose(target, route.canaries, policy)
     end
-    local backend = backends.get(target.backend)
+    local backend = backends.of(target)
     if backend == nil or backend.count == 0 then
         return nil, UNAVAILABLE, route
     end
@@ -193,11 +193,11 @@ function router.route()
         var.seaway_jump = location
     end
     target = target or route and route.target -- what the edge answers itself is counted and logged for whose it would have been
-    return target and target.text
+    return targets.give(target)
 end
 
 local function learn(target)
-    local backend = backends.get(target.backend)
+    local backend = backends.of(target)
     if backend == nil then
         return 0
     end
@@ -206,33 +206,31 @@ end
 
 -- A request has failed, and what answers where nobody else does is to answer it. Its new target, for the same Ingress; nothing if there is none.
 function router.fail(status)
-    local text = var.seaway_target
-    local target = text ~= "" and targets.of(text) or nil
+    local target = targets.of_request()
     if target ~= nil then
-        local backend = backends.get(target.backend)
+        local backend = backends.of(target)
         if backend ~= nil then
             balance.learn(backend, policies.of(target), status)
         end
     end
     local fallback = host_entry(FALLBACK)
     local route = fallback and fallback.prefixes[""]
-    local backend = route and backends.get(route.target.backend)
+    local backend = route and backends.of(route.target)
     if backend == nil or backend.count == 0 then
-        return ""
+        return targets.give(nil)
     end
-    return targets.new(route.target.backend, target and target.ingress or NOBODY).text
+    return targets.give(targets.new(route.target.backend, (target or NOBODY).ingress))
 end
 
 function router.finish()
-    local text = var.seaway_target
-    local target = text ~= "" and targets.of(text) or nil
+    local target = targets.take() or NOBODY
     local tries, upstream = 0, nil
-    if target ~= nil then
+    if target ~= NOBODY then
         tries, upstream = learn(target)
     end
     local took = ngx.now() - ngx.req.start_time()
     local received, sent = tonumber(var.request_length) or 0, tonumber(var.bytes_sent) or 0
-    counts.request(target and target.ingress or NOBODY, ngx.status, took, upstream, received, sent, tries)
+    counts.request(target, ngx.status, took, upstream, received, sent, tries)
 end
 
 return router
