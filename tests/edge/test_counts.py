@@ -1,12 +1,14 @@
 """What nginx counts of requests: all of them, by Ingress, over reloads and for as long as the Ingress is there."""
 
+import asyncio
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.testing import wait_until
 from common.testing.objects import ingress, rule, service
 from nginx_config_renderer.scrape import Scrape
-from tests.edge.fleet import Server, fleet, hangs_up
+from tests.edge.fleet import Asked, Server, fleet, hangs_up, well
 from tests.edge.world import SOON, EdgeWorld
 
 HOST = "shop.example"
@@ -49,6 +51,31 @@ async def test_every_request_is_counted_once_with_its_bytes_and_times(world: Edg
     assert found["seaway_edge_request_bytes_total", "shop"] > 5 * len(HOST)
     assert found["seaway_edge_response_bytes_total", "shop"] > 5 * 100
     assert found["seaway_edge_uncounted_total", ""] == 0
+
+
+async def test_requests_that_overlap_are_each_counted_for_their_own_ingress(world: EdgeWorld) -> None:
+    together = asyncio.Barrier(40)
+
+    async def waits(asked: Asked) -> bytes | None:
+        await together.wait()
+        return await well(asked)
+
+    async with fleet(world, "slow", Server(waits)), fleet(world, "api", Server(waits)):
+        await world.put(*(ingress(name, rule(f"{name}.example", "/", f"{name}:80")) for name in ("slow", "api")))
+        answers = await asyncio.gather(*(world.ask(host) for host in 20 * ("slow.example", "api.example")))
+        assert {answer.status for answer in answers} == {200}
+    await counted(world, "seaway_edge_requests_total2xx", "slow", 20)
+    await counted(world, "seaway_edge_requests_total2xx", "api", 20)
+
+
+async def test_a_request_that_is_refused_before_it_has_a_route_is_counted_for_nobody_whoever_was_asked_before(
+    world: EdgeWorld,
+) -> None:
+    for _ in range(10):
+        assert await world.say(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\nGET / HTTP/1.1\r\n\r\n".encode()) == [200, 400]
+    await counted(world, "seaway_edge_requests_total2xx", "shop", 10)
+    await counted(world, "seaway_edge_requests_total4xx", "", 10)
+    assert ("seaway_edge_requests_total4xx", "shop") not in await scraped(world)
 
 
 async def test_a_reload_loses_no_count(world: EdgeWorld) -> None:

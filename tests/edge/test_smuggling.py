@@ -1,7 +1,5 @@
 """Requests that mean one thing to us and another to the backend: each is refused, or means the same to both."""
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,7 +8,7 @@ import pytest_asyncio
 from common.testing.debian import Installation
 from common.testing.objects import ingress, rule
 from tests.edge.fleet import Server, fleet
-from tests.edge.world import SOON, EdgeWorld, edge, open_directory
+from tests.edge.world import EdgeWorld, edge, open_directory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -25,16 +23,6 @@ async def world(installation: Installation) -> AsyncIterator[EdgeWorld]:
         async with edge(directory, installation, workers=1) as world:
             await world.put(SHOP)
             yield world
-
-
-async def say(world: EdgeWorld, text: bytes) -> list[int]:
-    """Sends bytes as they are; the statuses of what comes back until nginx ends the connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", world.port)
-    with contextlib.closing(writer):
-        writer.write(text)
-        async with asyncio.timeout(SOON):
-            answer = await reader.read()
-    return [int(part.split(b" ")[0]) for part in answer.split(b"HTTP/1.1 ")[1:]]
 
 
 SMUGGLED = b"GET /admin HTTP/1.1\r\nHost: strict.example\r\n\r\n"
@@ -83,7 +71,7 @@ AMBIGUOUS = {
 async def test_what_can_be_read_in_two_ways_is_refused_and_reaches_nobody(world: EdgeWorld, text: bytes) -> None:
     web, admin = Server(), Server()
     async with fleet(world, "web", web), fleet(world, "admin", admin):
-        statuses = await say(world, text)
+        statuses = await world.say(text)
         assert all(400 <= status < 600 and status != 404 for status in statuses[:1]), statuses
         assert len(statuses) <= 1, "the rest is no request of its own"
         assert not web.asked
@@ -93,7 +81,7 @@ async def test_what_can_be_read_in_two_ways_is_refused_and_reaches_nobody(world:
 async def test_headers_with_an_underscore_are_dropped_since_a_backend_may_take_it_for_a_dash(world: EdgeWorld) -> None:
     web = Server()
     async with fleet(world, "web", web):
-        assert await say(world, post(b"X_Forwarded_For: 6.6.6.6", b"X_Real_IP: 6.6.6.6", b"Connection: close")) == [200]
+        assert await world.say(post(b"X_Forwarded_For: 6.6.6.6", b"X_Real_IP: 6.6.6.6", b"Connection: close")) == [200]
         assert not any("_" in name for name in web.asked[0].headers)
         assert web.asked[0].headers["x-real-ip"] == "127.0.0.1"
 
@@ -103,11 +91,11 @@ async def test_the_whole_address_in_the_first_line_goes_before_the_host(world: E
     web = Server()
     async with fleet(world, "web", web):
         asked = post(b"Connection: close", first=b"GET http://strict.example/x?y HTTP/1.1", host=b"Host: other.example")
-        assert await say(world, asked) == [200]
+        assert await world.say(asked) == [200]
         assert web.asked[0].line == "GET /x?y HTTP/1.1"
         assert (web.asked[0].headers["host"], web.asked[0].headers["x-forwarded-host"]) == ("strict.example", "strict.example")
         other = post(b"Connection: close", first=b"GET http://nobody.example/ HTTP/1.1")
-        assert await say(world, other) == [404], "nor by a Host that somebody serves"
+        assert await world.say(other) == [404], "nor by a Host that somebody serves"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +123,7 @@ async def test_a_path_leads_where_its_elements_say_and_the_backend_gets_it_as_it
 ) -> None:
     servers = {"web": Server(), "admin": Server()}
     async with fleet(world, "web", servers["web"]), fleet(world, "admin", servers["admin"]):
-        assert await say(world, post(b"Connection: close", first=f"GET {target} HTTP/1.1".encode())) == [200]
+        assert await world.say(post(b"Connection: close", first=f"GET {target} HTTP/1.1".encode())) == [200]
         asked = {name: [one.line for one in server.asked] for name, server in servers.items() if server.asked}
         assert asked == {backend: [f"GET {target} HTTP/1.1"]}
 
@@ -149,7 +137,7 @@ async def test_nobody_goes_on_in_http_2_behind_our_back(world: EdgeWorld) -> Non
             web.asked.clear()
             asked = post(*upgrade, b"Upgrade: " + word, first=b"GET / HTTP/1.1")
             last = post(b"Connection: close", first=b"GET /admin HTTP/1.1")
-            assert await say(world, asked + last) == [200, 503], "and what follows is a request like others"
+            assert await world.say(asked + last) == [200, 503], "and what follows is a request like others"
             assert [("upgrade" in one.headers, one.line) for one in web.asked] == [(False, "GET / HTTP/1.1")]
 
 
@@ -158,6 +146,6 @@ async def test_requests_that_follow_each_other_on_a_connection_are_each_routed_b
     async with fleet(world, "web", web), fleet(world, "admin", admin):
         first = post(b"Content-Length: 46", body=SMUGGLED.ljust(46)[:46])
         second = b"GET /admin HTTP/1.1\r\nHost: strict.example\r\nConnection: close\r\n\r\n"
-        assert await say(world, first + second) == [200, 200]
+        assert await world.say(first + second) == [200, 200]
         assert [len(web.asked), len(admin.asked)] == [1, 1]
         assert web.asked[0].body == SMUGGLED.ljust(46)[:46], "a body is a body, whatever it looks like"

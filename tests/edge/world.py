@@ -270,6 +270,15 @@ class EdgeWorld:
         """One request."""
         return await ask(self.port, host, target, headers=headers)
 
+    async def say(self, text: bytes) -> list[int]:
+        """Sends bytes as they are; the statuses of what comes back until nginx ends the connection."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        with contextlib.closing(writer):
+            writer.write(text)
+            async with asyncio.timeout(SOON):
+                answer = await reader.read()
+        return [int(part.split(b" ")[0]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
     async def serve(self, *services: str) -> list[Raw]:
         """A backend for each Service, and the Service's endpoints."""
         ports = {service: await self._stack.enter_async_context(backend(service)) for service in services}
