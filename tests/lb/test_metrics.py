@@ -110,5 +110,5 @@ async def test_nobody_counts_twice_for_servers_at_one_address(lb: Balancer) -> N
 
 
 def test_what_haproxy_does_not_say_counts_nothing() -> None:
-    text = exposition("# pxname,svname,scur\nroundrobin-0,BACKEND,\n", {BackendKey("a", "b", 1): Slot("roundrobin-0")}, 1)
+    text = exposition("", "# pxname,svname,scur\nroundrobin-0,BACKEND,\n", {BackendKey("a", "b", 1): Slot("roundrobin-0")}, 1)
     assert samples(text, "seaway_lb_connections") == {("b", "1"): 0}

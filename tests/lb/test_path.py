@@ -12,6 +12,7 @@ import pytest
 from common.process import validate
 from common.testing import wait_until
 from common.testing.debian import Installation
+from haproxy_lb.doors import NETWORK
 from haproxy_lb.kernel import Kernel
 from haproxy_lb.model import Check, Endpoint, Timeouts, Treatment
 from haproxy_lb.runtime import Runtime
@@ -341,6 +342,7 @@ async def test_a_balancer_that_leaves_takes_back_what_the_kernel_was_told(lb: Ba
         assert (
             str(lb.frame.inside) not in (await validate([*router, "ip", "-6", "route", "show", "table", "all"], timeout=5)).output
         )
+        assert str(NETWORK) not in (await validate([*router, "ip", "route", "show", "table", "all"], timeout=5)).output
     assert (await lb.network.ask()) == Answer()
 
 
@@ -379,12 +381,10 @@ async def test_slots_that_run_out_are_made_without_a_lost_connection(lb: Balance
 async def test_a_restart_on_another_port_of_haproxy_takes_over_what_the_kernel_was_told(lb: Balancer) -> None:
     await lb.have(service(await lb.network.serve(A)))
     before = await lb.kernel.held()
-    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.kernel._prefix)
-    held = await elsewhere.held()
-    assert held is not None
     assert before is not None
-    assert held != before, "they lead to a port that is nobody's any more"
-    await elsewhere.change(held, before)
+    elsewhere = Kernel(lb.frame.port + 1, lb.frame.inside, lb.kernel._prefix)
+    assert await elsewhere.held() is None, "they lead to a port that is nobody's any more"
+    await elsewhere.replace(before)
     assert await elsewhere.held() == before
 
 

@@ -8,12 +8,13 @@ read back and only the difference is mended.
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
 
 from common.backoff import Backoff
+from common.tries import Tries
 from haproxy_lb import effects
 from haproxy_lb.configure import NOTHING, Configuration
 from haproxy_lb.desire import Desired, Desires, held_by, service_of
@@ -100,18 +101,22 @@ class Applier:
 
     async def run(self) -> None:
         """Applies until cancelled."""
+        await self._persist(self._kernel.route)  # HAProxy cannot start before it
         await self._configuration.begin()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._configuration.keep(), name="haproxy-files")
-            attempt = 0
             while True:
-                try:
-                    await self._step()
-                    attempt = 0
-                except (Lost, KernelError) as error:
-                    self._lost(error)
-                    await asyncio.sleep(BACKOFF.delay(attempt, random.random()))  # noqa: S311 jitter
-                    attempt += 1
+                await self._persist(self._step)
+
+    async def _persist(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Takes a step, again and again until it is done."""
+        tries = Tries(BACKOFF)
+        while True:
+            try:
+                return await step()
+            except (Lost, KernelError) as error:
+                self._lost(error)
+                await tries.pause()
 
     async def _step(self) -> None:
         if not self._released:
@@ -161,7 +166,7 @@ class Applier:
         before = self._desired.slots
         try:
             self._allotment = self._allot(live, live.layout)
-            self._desired = self._desires.of(self._wanted, self._allotment.slots)
+            self._desired = self._desires.of(self._wanted, self._allotment.slots, doors=live.process.doors)
             changed = _changed(before, self._desired.slots) | self._waiting
             await self._execute(live, live.held.slots.keys() if whole else changed)
             self._configuration.meet(self._wanted.peers)
@@ -196,6 +201,8 @@ class Applier:
         """Brings the servers of `slots`, and all tables, to what they should be."""
         chosen = frozenset(slots)
         steps = plan(live.held, self._desired, chosen)
+        if live.process.doors:
+            await live.give(steps.clear)
         await live.give(steps.first)
         await live.direct(self._desired.kernel)
         await live.give(steps.last)

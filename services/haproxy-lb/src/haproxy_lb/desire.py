@@ -6,12 +6,11 @@ stickiness survives a move to another one; a mark `P` says that some networks be
 `R` and `M` that a rate and a number of connections are limited. The name is for people. An IPv6 front says its address and port too
 (`6`).
 
-Most fronts are plain: none of this is asked of them, and which slot they have is all that HAProxy needs. A table of its own says it, and
-the rules of the others are passed over.
+Most fronts are plain: none of this is asked of them, and which slot they have is all that HAProxy needs. The kernel sends those of IPv4 to
+the slot's door (`doors`). For those that come to the hall, a table of its own says it, and the rules of the others are passed over.
 
-The kernel sends an IPv4 connection to HAProxy's port, and HAProxy asks it where that was meant to go. HAProxy does not ask that for IPv6
-(it knows SO_ORIGINAL_DST alone), so there the kernel gives each front an address of its own, inside a network that only this machine
-knows.
+In the hall HAProxy asks the kernel where an IPv4 connection was meant to go. It does not ask that for IPv6 (it knows SO_ORIGINAL_DST
+alone), so there the kernel gives each front an address of its own, inside a network that only this machine knows.
 
 A network is a prefix of an address written in hexadecimal digits, `where/4/0A01` for 10.1.0.0/16, and up to eight of them where the
 network's length is no multiple of four. HAProxy finds prefixes of strings in a tree, whatever the Service, so one table holds all.
@@ -27,6 +26,7 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from common.contracts.ip import read_address, read_network
+from haproxy_lb.doors import HALL, door
 from haproxy_lb.model import DEFAULT_TREATMENT, Backend, BackendKey, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.rules import FRONTS, PATHS, PLAIN, PROXIES, SOURCES, TABLES, Table
 from haproxy_lb.slots import Slot, path_of
@@ -76,7 +76,7 @@ class Desired:
 
     tables: Mapping[str, Table]
     slots: Mapping[Slot, Mapping[str, Spec]]
-    kernel: Mapping[FrontKey, str]  # an address inside for IPv6, nothing for IPv4
+    kernel: Mapping[FrontKey, str]  # the address, known to this machine alone, where HAProxy takes its connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +100,8 @@ class Desires:
         self._fronts: dict[FrontKey, _Front] = {}
         self._servers: dict[BackendKey, tuple[Backend, Mapping[str, Spec]]] = {}
 
-    def of(self, wanted: Wanted, slots: Mapping[BackendKey, Slot]) -> Desired:
-        """What should be held for the part of `wanted` that has slots."""
+    def of(self, wanted: Wanted, slots: Mapping[BackendKey, Slot], *, doors: bool = True) -> Desired:
+        """What should be held for the part of `wanted` that has slots, by a HAProxy that has doors or not."""
         tables: dict[str, Table] = {name: {} for name in TABLES}
         self._fronts = {
             key: self._front(front, slots[front.backend], wanted.backends[front.backend].treatment)
@@ -119,7 +119,7 @@ class Desires:
             if path := path_of(treatment.check):
                 tables[PATHS][slot] = path
         self._servers = {key: self._servers_of(wanted.backends[key]) for key in slots}
-        kernel = {key: front.inside for key, front in self._fronts.items()}
+        kernel = {key: _leads(front, doors=doors) for key, front in self._fronts.items()}
         return Desired(tables, {slot: self._servers[key][1] for key, slot in slots.items()}, kernel)
 
     def _front(self, front: Frontend, slot: Slot, treatment: Treatment) -> _Front:
@@ -140,6 +140,10 @@ class Desires:
             return ""
         digest = hashlib.sha256(str(key).encode()).digest()[:8]
         return str(IPv6Address(int(self._inside.network_address) + int.from_bytes(digest)))
+
+
+def _leads(front: _Front, *, doors: bool) -> str:
+    return front.inside or (doors and front.plain and door(front.of[1])) or HALL
 
 
 @lru_cache(maxsize=65536)
@@ -185,9 +189,15 @@ def held_by(table: Table) -> dict[str, Slot]:
     """Which slot each service has, as the table of fronts says it."""
     found: dict[str, Slot] = {}
     for _, value in sorted(table.items()):
-        slot, service, *_ = [*value.split("|", 2), ""]
-        found.setdefault(service, Slot(slot))
+        slot, service = owned(value)
+        found.setdefault(service, slot)
     return found
+
+
+def owned(value: str) -> tuple[Slot, str]:
+    """Which slot is whose, as an entry of the table of fronts says it."""
+    slot, service, *_ = [*value.split("|", 2), ""]
+    return Slot(slot), service
 
 
 def servers(backend: Backend) -> dict[str, Spec]:

@@ -18,7 +18,6 @@ from haproxy_lb.model import BackendKey
 from haproxy_lb.slots import Slot
 
 _BACKEND: Final = "BACKEND"
-_FRONTEND: Final = "FRONTEND"
 _HELP: Final = {
     "seaway_lb_connections": ("gauge", "Connections that a port of a Service has."),
     "seaway_lb_connections_total": ("counter", "Connections that a port of a Service had."),
@@ -61,9 +60,10 @@ class _Endpoint:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
-def exposition(answer: str, slots: Mapping[BackendKey, Slot], most: int) -> str:
-    """The text, from HAProxy's answer to `show stat`. Of endpoints at most `most` are told one by one."""
-    ports, servers, refused = _read(answer)
+def exposition(hall: str, counts: str, slots: Mapping[BackendKey, Slot], most: int) -> str:
+    """The text, from HAProxy's answers to `show stat`, of its hall and of its slots. Of endpoints at most `most` are told one by one."""
+    ports, servers = _read(counts)
+    refused = _refused(hall)
     series: dict[str, list[str]] = {name: [] for name in _HELP}
     told = untold = 0
     for key, slot in sorted(slots.items()):
@@ -85,24 +85,33 @@ def exposition(answer: str, slots: Mapping[BackendKey, Slot], most: int) -> str:
     return "".join(_block(name, lines) for name, lines in sorted(series.items()) if lines)
 
 
-def _read(answer: str) -> tuple[dict[str, _Fields], dict[str, dict[str, _Endpoint]], dict[str, int]]:
-    """The slots, their endpoints, and how many connections were refused, by the cause: HAProxy counts those for its frontend alone."""
+def _rows(answer: str) -> Iterator[_Fields]:
+    return csv.DictReader(answer.removeprefix("# ").splitlines())
+
+
+def _refused(hall: str) -> dict[str, int]:
+    """How many connections were refused, by the cause: who is refused has come to the hall."""
+    refused: dict[str, int] = defaultdict(int)
+    for row in _rows(hall):
+        refused["rule"] += _number(row, "dcon") + _number(row, "dses")
+        refused["limit"] += _number(row, "dreq")
+    return refused
+
+
+def _read(answer: str) -> tuple[dict[str, _Fields], dict[str, dict[str, _Endpoint]]]:
+    """The slots and their endpoints."""
     ports: dict[str, _Fields] = {}
     servers: dict[str, dict[str, _Endpoint]] = defaultdict(lambda: defaultdict(_Endpoint))
-    refused: dict[str, int] = defaultdict(int)
-    for row in csv.DictReader(answer.removeprefix("# ").splitlines()):
+    for row in _rows(answer):
         if row["svname"] == _BACKEND:
             ports[row["pxname"]] = row
-        elif row["svname"] == _FRONTEND:
-            refused["rule"] += _number(row, "dcon") + _number(row, "dses")
-            refused["limit"] += _number(row, "dreq")
         else:
             endpoint = servers[row["pxname"]][row["svname"].rpartition("_")[0] or row["svname"]]
             for name in _OF_ENDPOINTS.values():
                 endpoint.counts[name] += _number(row, name)
             state = _state(row["status"])
             endpoint.state = state if endpoint.state == "leaving" else endpoint.state
-    return ports, servers, refused
+    return ports, servers
 
 
 def _state(status: str) -> str:

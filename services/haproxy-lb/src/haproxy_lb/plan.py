@@ -5,6 +5,8 @@ network may ask before a front asks for that; what goes, goes the other way. A n
 and gets them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the
 servers that should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
 
+A slot that becomes another Service's is cleared at its door before anything else. The table of fronts tells whose it was.
+
 A front that is not plain any more stops being so as soon as its rules are there. Tables that HAProxy does not know, since it began with an
 older configuration, wait for the reload that makes them known.
 
@@ -16,7 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from haproxy_lb.desire import Desired, Spec
+from haproxy_lb.desire import Desired, Spec, owned
+from haproxy_lb.doors import door
 from haproxy_lb.rules import (
     FRONTS,
     PATHS,
@@ -29,6 +32,7 @@ from haproxy_lb.rules import (
     Drop,
     EnableHealth,
     Held,
+    Listen,
     Put,
     Server,
     ServerCommand,
@@ -42,10 +46,11 @@ _ORDER: Final = (PATHS, PROXIES, SOURCES, FRONTS, PLAIN)  # what a front needs i
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`first` before the kernel is told where fronts are, `last` after it. In `waiting` slots servers are not proven yet. `leaving`
-    servers get no connections; those of them that are `gone` are to be deleted.
+    """`clear` before all others, `first` before the kernel is told where fronts are, `last` after it. In `waiting` slots servers are not
+    proven yet. `leaving` servers get no connections; those of them that are `gone` are to be deleted.
     """
 
+    clear: tuple[Command, ...]
     first: tuple[Command, ...]
     last: tuple[Command, ...]
     waiting: frozenset[Slot]
@@ -79,7 +84,17 @@ def plan(held: Held, desired: Desired, slots: Iterable[Slot] | None = None) -> P
     for table in reversed(known):
         drops = (Drop(table, key) for key in sorted(held.tables[table].keys() - desired.tables[table].keys()))
         last += (drop for drop in drops if drop not in ruled)
-    return Plan(tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
+    clear = tuple(_clear(held, desired))
+    return Plan(clear, tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
+
+
+def _clear(held: Held, desired: Desired) -> Iterator[Listen]:
+    """What ends all that is on its way to the doors of slots that had another owner, or none that is known."""
+    before, after = held.tables.get(FRONTS, {}), desired.tables[FRONTS]
+    new = {owned(value) for key, value in after.items() if before.get(key) != value}
+    for slot, _ in sorted(new - set(map(owned, before.values())) if new else ()):
+        if door(slot):
+            yield from (Listen(slot, on=False), Listen(slot, on=True))
 
 
 def _come(slot: Slot, servers: Mapping[str, Server], specs: Mapping[str, Spec]) -> Iterator[ServerCommand]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import jinja2
 
 from haproxy_lb.desire import Desired
+from haproxy_lb.doors import door
 from haproxy_lb.frame import Frame
 from haproxy_lb.rules import TABLES, Table
 from haproxy_lb.slots import Layout, Slot
@@ -67,7 +68,7 @@ def _lines(specs: Mapping[str, Any]) -> list[_Line]:
 
 def _render(frame: Frame, layout: Layout, servers: Mapping[Slot, Sequence[_Line]], name: str) -> str:
     kinds = [
-        (kind, [(kind.slot(number), servers.get(kind.slot(number), ())) for number in range(count)])
+        (kind, [(slot, door(slot), servers.get(slot, ())) for slot in map(kind.slot, range(count))])
         for kind, count in sorted(layout.items())
     ]
     affinities = sorted({kind.affinity for kind in layout} - {0})

@@ -5,6 +5,7 @@ without a HAProxy, and so that we know what HAProxy holds after each command tha
 
     add server       a server begins in maintenance, its checks off; its name and its number must be new in the backend
     set … state      ready, drain (no new connections but those that stick), maint (none at all); what is connected stays connected
+    … frontend       disable: whoever is not let in yet is cut off, and nobody is let in until enable
     enable health    checks begin; in drain they tell how the server is while nobody is sent there
     del server       only in maintenance, and only when nobody is connected
     add map          appends, also a key that is there already: the first one is found; set map changes all of a key, del map takes all away
@@ -106,6 +107,19 @@ class EndSessions:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Stop to listen at a slot's door, or go on. Whoever had not been let in yet when it stopped is cut off; who was stays."""
+
+    slot: Slot
+    on: bool
+
+    @property
+    def text(self) -> str:
+        """What HAProxy is told."""
+        return f"{'enable' if self.on else 'disable'} frontend {self.slot}"
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteServer:
     """Forget a server."""
 
@@ -145,7 +159,7 @@ class Drop:
 
 
 ServerCommand: TypeAlias = AddServer | SetState | EnableHealth | EndSessions | DeleteServer
-Command: TypeAlias = ServerCommand | Put | Drop
+Command: TypeAlias = ServerCommand | Listen | Put | Drop
 
 
 @dataclass(slots=True)
@@ -164,6 +178,8 @@ class Held:
                 return self._table(command)
             case AddServer():
                 return self._add(command)
+            case Listen():
+                return None if command.slot in self.slots else "there is no such frontend"
             case _:
                 return self._server(command)
 

@@ -36,12 +36,15 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The process that answers: its number, the configuration that it runs with, and whether another one has taken its place."""
+    """The process that answers: its number, the configuration that it runs with, whether another one has taken its place, and whether its
+    slots have doors: one that began with an older configuration has none.
+    """
 
     pid: int
     fingerprint: str
     version: str
     stopping: bool
+    doors: bool = True
 
 
 class _Connection(asyncio.StreamReaderProtocol):
@@ -80,7 +83,8 @@ class Runtime:
         (text,) = await self.ask(["show info"])
         fields = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         try:
-            return Process(int(fields["Pid"]), fields.get("description", ""), fields["Version"], fields["Stopping"] != "0")
+            fingerprint, _, more = fields.get("description", "").partition(" ")
+            return Process(int(fields["Pid"]), fingerprint, fields["Version"], fields["Stopping"] != "0", more == "doors")
         except (KeyError, ValueError) as error:
             raise Lost(f"HAProxy's answer to `show info` lacks {error}") from error
 

@@ -14,7 +14,7 @@ from haproxy_lb.model import BackendKey
 from haproxy_lb.runtime import Lost, Runtime
 from haproxy_lb.slots import Slot
 
-_COUNTS: Final = "show stat -1 7 -1"  # of frontends (1), backends (2) and servers (4), as CSV
+_COUNTS: Final = ("show stat services 1 -1", "show stat -1 6 -1")  # of the hall (1), backends (2) and servers (4), as CSV
 
 log = structlog.get_logger(__name__)
 
@@ -32,10 +32,10 @@ class Scrape:
         """The series as they are now."""
         try:
             async with self._lock:
-                (answer,) = await self._runtime.ask([_COUNTS])
+                hall, slots = await self._runtime.ask(_COUNTS)
         except Lost as error:
             log.warning("scrape.without_haproxy", reason=str(error))
             return ""
         finally:
             self._runtime.close()  # the process may be another one at the next time
-        return exposition(answer, self._slots(), self._endpoints)
+        return exposition(hall, slots, self._slots(), self._endpoints)
