@@ -106,14 +106,14 @@ class Network:
                     writer.write(word)
 
     async def connect(
-        self, address: str = VIP, port: int = 80, *, source: str = "", before: str = "", word: str = "ask"
+        self, address: str = VIP, port: int = 80, *, source: str = "", before: str = "", word: str = "ask", within: float = 8
     ) -> tuple[Answer, asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection and what was answered. Raises OSError if there is none."""
         six = ":" in address
         made = await self.clients.socket(socket.AF_INET6 if six else socket.AF_INET)
         try:
             made.bind((source or (CLIENT6 if six else CLIENT), 0))
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(within):
                 await asyncio.get_running_loop().sock_connect(made, (address, port))
         except BaseException:
             made.close()
@@ -123,7 +123,7 @@ class Network:
             self._open.append(writer)
         try:
             writer.write(f"{before}{word}\n".encode())
-            async with asyncio.timeout(8):
+            async with asyncio.timeout(within):
                 line = await reader.readline()
             if not line:
                 raise ConnectionResetError("closed without an answer")
@@ -132,10 +132,10 @@ class Network:
             raise
         return Answer(**json.loads(line)), reader, writer
 
-    async def ask(self, address: str = VIP, port: int = 80, **how: str) -> Answer:
+    async def ask(self, address: str = VIP, port: int = 80, *, within: float = 8, **how: str) -> Answer:
         """One question on a connection of its own; an empty answer if there is none."""
         try:
-            answer, _, writer = await self.connect(address, port, **how)
+            answer, _, writer = await self.connect(address, port, within=within, **how)
         except (OSError, TimeoutError):
             return Answer()
         writer.close()

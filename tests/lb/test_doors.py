@@ -1,0 +1,108 @@
+"""Doors: plain fronts come in without a question, and nobody comes in by a door that is not his."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from common.process import validate
+from common.testing import wait_until
+from common.testing.debian import Installation
+from haproxy_lb.doors import HALL, NETWORK, door
+from haproxy_lb.model import FrontKey, Treatment
+from haproxy_lb.slots import Slot
+from tests.conftest import needs
+from tests.lb.world import SOON, VIP, Answer, Balancer, balancer, service
+
+BOTH = True
+pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
+A = "10.82.0.10"
+PATIENCE = 1.5  # seconds for what the kernel drops without a word; what it lets in is answered in milliseconds
+DOOR = door(Slot("roundrobin-0"))
+
+
+@pytest.fixture
+async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balancer]:
+    async with balancer(tmp_path, installation) as world:
+        yield world
+
+
+async def led(lb: Balancer, port: int = 80) -> str | None:
+    """Where the kernel sends what arrives at a port of the floating address."""
+    return (await lb.kernel.held() or {}).get(FrontKey(VIP, port))
+
+
+async def test_a_front_that_gets_rules_leaves_the_door_and_its_connections_stay(lb: Balancer) -> None:
+    endpoints = await lb.network.serve(A)
+    await lb.have(service(endpoints))
+    assert await led(lb) == DOOR
+    _, reader, writer = await lb.network.connect(word="stay")
+    for treatment in (Treatment(max_connections=5), Treatment(rate=9), Treatment(accept_proxy=("10.9.0.0/16",))):
+        await lb.have(service(endpoints, treatment))
+        assert await led(lb) == HALL
+        assert (await lb.network.ask()).by == A
+    await lb.have(service(endpoints, sources=("198.51.100.0/24",)))
+    assert await lb.network.ask() == Answer()
+    writer.write(b"on\n")
+    assert await reader.readline() == b"on\n"
+    await lb.have(service(endpoints))
+    assert await led(lb) == DOOR
+    assert (await lb.network.ask()).by == A
+
+
+async def test_nobody_gets_in_whom_the_kernel_has_not_sent(lb: Balancer) -> None:
+    """Whoever is on the same network can have packets brought here that are meant for any address."""
+    await lb.have(service(await lb.network.serve(A)))
+    lb.network.clients.ip(f"route add {NETWORK} via 10.81.0.1")
+    assert (await lb.network.ask()).by == A
+    for address in (DOOR, HALL):
+        assert await lb.network.ask(address, lb.frame.port, within=PATIENCE) == Answer()
+
+
+async def test_no_handshake_begins_at_a_door_to_which_no_front_leads(lb: Balancer) -> None:
+    """What the kernel knows of a connection outlives the front, so a handshake could begin again and again."""
+    endpoints = await lb.network.serve(A)
+    await lb.have(service(endpoints))
+    stale = (
+        f"table ip stale {{ chain c {{ type nat hook prerouting priority -120; tcp dport 99 dnat to {DOOR}:{lb.frame.port}; }}; }}"
+    )
+    assert not (await validate([*lb.network.router.enter, "nft", stale], timeout=SOON)).code
+    assert (await lb.network.ask(VIP, 99)).by == A
+    await lb.have(service(endpoints, sources=("10.81.0.0/16",)))
+    assert await lb.network.ask(VIP, 99, within=PATIENCE) == Answer()
+    assert (await lb.network.ask()).by == A
+
+
+async def test_whoever_waits_for_one_service_is_not_let_in_to_the_next_one(tmp_path: Path, installation: Installation) -> None:
+    """HAProxy has all connections that it may have, so that the next ones wait at the door."""
+    async with balancer(tmp_path, installation, max_connections=1) as lb:
+        endpoints = await lb.network.serve(A)
+        busy = service(endpoints, name="busy", fronts=[(VIP, 81)])
+        await lb.have(service(endpoints, name="first"), busy)
+        slot = lb.applier.slots[service([], name="first")[0].key]
+        assert await led(lb) == door(slot)
+        _, _, writer = await lb.network.connect(port=81, word="stay")
+        waiting = asyncio.create_task(lb.network.ask())
+        await wait_until(lambda: has_queued(lb), within=SOON)
+        await lb.have(busy)
+        await wait_until(lambda: not lb.held(slot), within=SOON)
+        assert not waiting.done()
+        await lb.have(busy, service(endpoints, name="next"))
+        assert lb.applier.slots[service([], name="next")[0].key] == slot
+        writer.close()
+        assert await waiting == Answer()
+
+        async def answers() -> bool:
+            return (await lb.network.ask()).by == A
+
+        await wait_until(answers, within=SOON)
+
+
+def has_queued(lb: Balancer) -> bool:
+    """Whether a connection waits at a door for HAProxy to take it (ss(8): Recv-Q of a socket that listens)."""
+    shown = subprocess.run(
+        [*lb.network.router.enter, "ss", "-Hltn", "src", str(NETWORK)], check=True, timeout=SOON, capture_output=True, text=True
+    )
+    return any(line.split()[1] != "0" for line in shown.stdout.splitlines())
