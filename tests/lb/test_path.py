@@ -346,14 +346,18 @@ async def test_a_balancer_that_leaves_takes_back_what_the_kernel_was_told(lb: Ba
     assert (await lb.network.ask()) == Answer()
 
 
-async def test_what_others_changed_is_mended(lb: Balancer) -> None:
+@pytest.mark.parametrize(
+    "change", ["nft flush ruleset", "nft flush set inet seaway_lb doors", f"ip route delete local {NETWORK} dev lo"]
+)
+async def test_what_others_changed_is_mended(lb: Balancer, change: str) -> None:
     await lb.have(service(await lb.network.serve(A)))
     before = await lb.whole()
-    await validate([*lb.network.router.enter, "nft", "flush", "ruleset"], timeout=5)
+    assert not (await validate([*lb.network.router.enter, *change.split()], timeout=5)).code
+    assert await lb.kernel.held() is None
     stranger = Runtime(lb.directory / "admin.sock", lb.frame.tables)
     await stranger.ask([f"clear map {lb.directory}/fronts.map"])
     stranger.close()
-    lb.applier._compare_at = 0
+    lb.runtime.gone()
 
     async def whole() -> bool:
         return bool((await lb.network.ask()).by) and await lb.whole() == before

@@ -10,7 +10,20 @@ from common.testing import wait_until
 from common.testing.debian import Installation
 from haproxy_lb.model import Backend, BackendKey, Check, Endpoint, Frontend, FrontKey, Treatment, Wanted
 from haproxy_lb.plan import plan
-from haproxy_lb.rules import PATHS, SOURCES, AddServer, Admin, Command, DeleteServer, Drop, EnableHealth, EndSessions, Put, SetState
+from haproxy_lb.rules import (
+    PATHS,
+    SOURCES,
+    AddServer,
+    Admin,
+    Command,
+    DeleteServer,
+    Drop,
+    EnableHealth,
+    EndSessions,
+    Listen,
+    Put,
+    SetState,
+)
 from haproxy_lb.runtime import Runtime
 from haproxy_lb.slots import Kind, Slot
 from tests.conftest import needs
@@ -48,6 +61,8 @@ def commands(chance: random.Random, count: int) -> list[Command]:
             Put(PATHS, str(slot), "/well?a=b", new=False),
         ]
         made.append(chance.choice(some))
+        if chance.random() < 0.1:
+            made += [Listen(slot, on=False), Listen(slot, on=True)]
     return made
 
 

@@ -73,9 +73,9 @@ class Kernel:
         self._prefix = tuple(prefix)
 
     async def held(self) -> dict[FrontKey, str] | None:
-        """The fronts that are there; None if our table is not."""
+        """The fronts that are there; None if our table is not, or lacks something, or our routes are not."""
         outcome = await self._run(["nft", "--json", "list", "table", "inet", _TABLE])
-        if outcome.code:
+        if outcome.code or not await self._routed():
             return None
         try:
             return _read(json.loads(outcome.output)["nftables"], self._port)
@@ -84,7 +84,7 @@ class Kernel:
 
     async def route(self) -> None:
         """Makes the addresses to which fronts lead this machine's."""
-        await self._must(["ip", "route", "replace", *self._local(NETWORK)])
+        await self._must(["ip", "-4", "route", "replace", *self._local(NETWORK)])
         if await self._has_ipv6():
             await self._must(["ip", "-6", "route", "replace", *self._local(self._inside)])
 
@@ -99,7 +99,7 @@ class Kernel:
         """Takes all that is ours away, and connections go where they went without us."""
         await self._feed(_GONE.format(table=_TABLE))
         # They may not be there, and that of IPv6 is not where there is none.
-        await self._run(["ip", "route", "delete", *self._local(NETWORK)])
+        await self._run(["ip", "-4", "route", "delete", *self._local(NETWORK)])
         await self._run(["ip", "-6", "route", "delete", *self._local(self._inside)])
 
     async def change(self, held: Fronts, wanted: Fronts) -> None:
@@ -118,6 +118,11 @@ class Kernel:
     @staticmethod
     def _local(network: IPv4Network | IPv6Network) -> list[str]:
         return ["local", str(network), "dev", "lo", "proto", _PROTOCOL]
+
+    async def _routed(self) -> bool:
+        four = await self._run(["ip", "-4", "route", "show", "table", "local", "proto", _PROTOCOL])
+        six = await self._run(["ip", "-6", "route", "show", "table", "local", "proto", _PROTOCOL])
+        return str(NETWORK) in four.output and (str(self._inside) in six.output or not await self._has_ipv6())
 
     async def _has_ipv6(self) -> bool:
         return (await self._run(["ip", "-6", "route", "show", "table", "local"])).output.strip() != ""
