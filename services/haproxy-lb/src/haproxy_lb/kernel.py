@@ -43,7 +43,7 @@ table inet {table} {{
 {chains}
   chain closed {{
     type filter hook input priority filter - 10; policy accept;
-    ip daddr {network} tcp flags & (fin | syn | rst | ack) == syn ip daddr != {hall} ip daddr != @doors drop
+    ip daddr {network} tcp flags & (fin | syn | rst | ack) == syn ip daddr != {hall} ip daddr != @doors reject with tcp reset
     ip daddr {network} ct status dnat accept
     ip daddr {network} drop
   }}
