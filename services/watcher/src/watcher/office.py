@@ -6,7 +6,7 @@ fenced.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -19,6 +19,7 @@ from common.bus.streams import STATE, ensure_streams
 from common.contracts.subjects import STATE as STATE_ROOT
 from common.contracts.subjects import SYNC as SYNC_ROOT
 from common.contracts.subjects import encode
+from common.groups import leaves
 from common.runtime.reports import Reports, timestamp
 from common.tries import Tries
 from watcher.model import Observation
@@ -88,16 +89,20 @@ class Office:
 
     async def hold(self, transitions: int) -> None:
         """Leads until cancelled. `transitions` counts changes of the leader. Raises Fenced."""
+        clock = asyncio.get_running_loop().time
         tries = Tries(BACKOFF)
         fenced: Fenced | None = None
         while fenced is None:
+            began = clock()
             try:
                 await ensure_streams(self._bus, self._settings.stream_replicas)
                 await self._lead(transitions)
             except* (StreamLost, BusError) as errors:
-                reasons = list(_leaves(errors))
+                reasons = list(leaves(errors))
                 fenced = next((error for error in reasons if isinstance(error, Fenced)), None)
                 log.warning("office.interrupted", reason="; ".join(sorted(str(error) for error in reasons)))
+            if clock() - began > BACKOFF.most:
+                tries.done()  # it led for a while, so this is another trouble than the last one
             if fenced is None:
                 await tries.pause()
         raise fenced
@@ -143,12 +148,3 @@ class Office:
     def _blocked_for(self) -> float:
         blocked = self._publisher.blocked if self._publisher else None
         return asyncio.get_running_loop().time() - blocked.since if blocked else 0.0
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    """The exceptions of a group and of the groups in it."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

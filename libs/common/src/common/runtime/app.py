@@ -28,6 +28,7 @@ from common.bus.facts import FactPublisher
 from common.bus.lasting import LastingBus
 from common.bus.nats import NatsBus, connect
 from common.bus.protocol import Bus, BusError
+from common.groups import leaves
 from common.runtime import collector, logging
 from common.runtime.health import Health
 from common.runtime.lastresort import LastResort
@@ -183,12 +184,12 @@ async def _serve(service: str, settings: S, compose: Callable[[App[S]], Awaitabl
             done = await app.stop()
     except* (Fatal, BusError) as errors:
         done = False
-        for error in _leaves(errors):
+        for error in leaves(errors):
             log.error("service.failed", reason=str(error))
     except* Exception as errors:
         done = False
-        for error in _leaves(errors):
-            log.error("service.crashed", error=repr(error), exc_info=error)
+        for crash in leaves(errors):
+            log.error("service.crashed", error=repr(crash), exc_info=crash)
     log.info("service.stopped")
     return 0 if done else 1
 
@@ -214,8 +215,3 @@ async def _until(stopping: asyncio.Event, composing: Awaitable[None]) -> None:
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await waiting
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    """The exceptions of a group and its subgroups."""
-    return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, BaseExceptionGroup) else [one])]
