@@ -242,9 +242,10 @@ async def test_statuses_are_answered_by_the_default_backend_which_is_told_of_wha
         await world.configure({"custom-http-errors": "502,503"})
         assert reasons(world) == []
         for path, code, name in (("/bad", 503, "bad"), ("/dead", 502, "dead"), ("/none", 503, "none")):
-            answer = await world.ask(HOST, f"{path}?x=1", Accept="text/html")
+            answer = await world.ask(HOST, f"{path}?x=1", Accept="text/html", Upgrade="h2c")
             assert answer.by == "sorry", path
             told = answer.seen["headers"]
+            assert "upgrade" not in told
             assert (told["x-code"], told["x-format"], told["x-original-uri"]) == (str(code), "text/html", f"{path}?x=1")
             assert (told["x-service-name"], told["x-ingress-name"]) == (name, "shop")
         assert bad.begun == 1, "what has failed is not asked again"
