@@ -87,12 +87,12 @@ async def test_whoever_waits_for_one_service_is_not_let_in_to_the_next_one(tmp_p
         waiting = asyncio.create_task(lb.network.ask())
         await wait_until(lambda: has_queued(lb), within=SOON)
         await lb.have(busy)
+        await wait_until(waiting.done, within=PATIENCE)
+        assert waiting.result() == Answer()
         await wait_until(lambda: not lb.held(slot), within=SOON)
-        assert not waiting.done()
         await lb.have(busy, service(endpoints, name="next"))
         assert lb.applier.slots[service([], name="next")[0].key] == slot
         writer.close()
-        assert await waiting == Answer()
 
         async def answers() -> bool:
             return (await lb.network.ask()).by == A

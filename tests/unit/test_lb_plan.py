@@ -59,7 +59,7 @@ class Proxy:
 
     def desired(self, wanted: Wanted) -> Desired:
         kinds = {key: kind_of(backend.treatment) for key, backend in wanted.backends.items()}
-        taken = {slot for slot, servers in self.held.slots.items() if servers}
+        taken = {slot for slot, servers in self.held.slots.items() if servers} | set(held_by(self.held.tables[FRONTS]).values())
         self.slots = dict(allot(kinds, self.slots, taken, LAYOUT).slots)
         return self.desires.of(wanted, self.slots)
 

@@ -201,8 +201,6 @@ class Applier:
         """Brings the servers of `slots`, and all tables, to what they should be."""
         chosen = frozenset(slots)
         steps = plan(live.held, self._desired, chosen)
-        if live.process.doors:
-            await live.give(steps.clear)
         await live.give(steps.first)
         await live.direct(self._desired.kernel)
         await live.give(steps.last)

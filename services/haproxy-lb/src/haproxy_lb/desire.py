@@ -77,6 +77,7 @@ class Desired:
     tables: Mapping[str, Table]
     slots: Mapping[Slot, Mapping[str, Spec]]
     kernel: Mapping[FrontKey, str]  # the address, known to this machine alone, where HAProxy takes its connections
+    doors: bool = True  # whether that HAProxy has any
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ class Desires:
                 tables[PATHS][slot] = path
         self._servers = {key: self._servers_of(wanted.backends[key]) for key in slots}
         kernel = {key: _leads(front, doors=doors) for key, front in self._fronts.items()}
-        return Desired(tables, {slot: self._servers[key][1] for key, slot in slots.items()}, kernel)
+        return Desired(tables, {slot: self._servers[key][1] for key, slot in slots.items()}, kernel, doors)
 
     def _front(self, front: Frontend, slot: Slot, treatment: Treatment) -> _Front:
         known, key = self._fronts.get(front.key), front.key

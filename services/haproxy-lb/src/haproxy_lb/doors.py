@@ -7,7 +7,8 @@ IPv6 lead there too, since nobody can listen at an IPv6 address that no interfac
 The addresses are of a network that is nobody's (RFC 1112 §4); a route of ours makes them this machine's. The kernel lets nobody in whom
 it has not sent there itself, and no handshake begins at a door to which no front leads. What may be left when a slot is given to another
 Service is a handshake from before, or a connection that HAProxy has not taken yet. Both end when HAProxy stops to listen, so it is told
-to do that, and to go on, before a slot has a new owner (`plan`).
+to do that, and to go on, when a slot is given up (`plan`). Not when it is given anew: now and then HAProxy finds at that moment that it
+cannot take a connection, and then takes none at that door for 100 ms.
 """
 
 from functools import lru_cache

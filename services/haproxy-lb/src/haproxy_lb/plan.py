@@ -5,7 +5,8 @@ network may ask before a front asks for that; what goes, goes the other way. A n
 and gets them when a check has passed (docs: a server that is made ready is taken for up until a check fails). But where none of the
 servers that should be is up, waiting would only leave the Service without an answer, so then all of them are made ready at once.
 
-A slot that becomes another Service's is cleared at its door before anything else. The table of fronts tells whose it was.
+The door of a slot that a Service gives up is cleared when the kernel lets nobody begin there any more, and only then does the table of
+fronts forget whose the slot was. So a slot that is nobody's there is clean, and `allot` gives no other one away.
 
 A front that is not plain any more stops being so as soon as its rules are there. Tables that HAProxy does not know, since it began with an
 older configuration, wait for the reload that makes them known.
@@ -46,11 +47,10 @@ _ORDER: Final = (PATHS, PROXIES, SOURCES, FRONTS, PLAIN)  # what a front needs i
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`clear` before all others, `first` before the kernel is told where fronts are, `last` after it. In `waiting` slots servers are not
-    proven yet. `leaving` servers get no connections; those of them that are `gone` are to be deleted.
+    """`first` before the kernel is told where fronts are, `last` after it. In `waiting` slots servers are not proven yet. `leaving`
+    servers get no connections; those of them that are `gone` are to be deleted.
     """
 
-    clear: tuple[Command, ...]
     first: tuple[Command, ...]
     last: tuple[Command, ...]
     waiting: frozenset[Slot]
@@ -81,20 +81,20 @@ def plan(held: Held, desired: Desired, slots: Iterable[Slot] | None = None) -> P
         first += _put(table, held.tables[table], desired.tables[table])
     ruled = _ruled(held, desired)
     first += ruled
+    last += _clear(held, desired)
     for table in reversed(known):
         drops = (Drop(table, key) for key in sorted(held.tables[table].keys() - desired.tables[table].keys()))
         last += (drop for drop in drops if drop not in ruled)
-    clear = tuple(_clear(held, desired))
-    return Plan(clear, tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
+    return Plan(tuple(first), tuple(last), frozenset(waiting), frozenset(leaving), frozenset(gone))
 
 
 def _clear(held: Held, desired: Desired) -> Iterator[Listen]:
-    """What ends all that is on its way to the doors of slots that had another owner, or none that is known."""
+    """What ends all that is on its way to the doors of slots that are given up."""
     before, after = held.tables.get(FRONTS, {}), desired.tables[FRONTS]
-    new = {owned(value) for key, value in after.items() if before.get(key) != value}
-    for slot, _ in sorted(new - set(map(owned, before.values())) if new else ()):
-        if door(slot):
-            yield from (Listen(slot, on=False), Listen(slot, on=True))
+    changed = {owned(value) for key, value in before.items() if after.get(key) != value}
+    given_up = changed - set(map(owned, after.values())) if changed else ()
+    for slot in sorted({slot for slot, _ in given_up if desired.doors and door(slot)}):
+        yield from (Listen(slot, on=False), Listen(slot, on=True))
 
 
 def _come(slot: Slot, servers: Mapping[str, Server], specs: Mapping[str, Spec]) -> Iterator[ServerCommand]:
