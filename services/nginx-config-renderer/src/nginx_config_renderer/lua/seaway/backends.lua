@@ -71,13 +71,9 @@ function backends.refresh(now)
     end
 end
 
--- The backend of a target. The target keeps it until the generation moves: to look for it by its name in each phase of a request costs more
--- than all that is done with it.
+-- The backend of a target.
 function backends.of(target)
-    if target.found_at ~= generation then
-        target.found, target.found_at = backends.get(target.backend), generation
-    end
-    return target.found
+    return backends.get(target.backend)
 end
 
 -- What is known of the endpoints of a backend, by their names. To be read: nil if nothing is.

@@ -60,17 +60,9 @@ local function add(cells, place, number)
     cells[place] = cells[place] + number
 end
 
--- What is counted of the Ingress of a target, which keeps it until it is flushed.
-local function cells_of(target)
-    if target.counted_in ~= fresh then
-        target.cells, target.counted_in = fresh[target.ingress] or begin(target.ingress), fresh
-    end
-    return target.cells
-end
-
 -- Counts one request. `took` and `upstream` are seconds; `upstream` is nil where no backend answered.
-function counts.request(target, status, took, upstream, received, sent, tries)
-    local cells = cells_of(target)
+function counts.request(ingress, status, took, upstream, received, sent, tries)
+    local cells = fresh[ingress] or begin(ingress)
     local class = (status - status % 100) / 100
     add(cells, CLASS + (class >= 1 and class <= 9 and class or 9), 1)
     add(cells, TOOK + bucket(took), 1)

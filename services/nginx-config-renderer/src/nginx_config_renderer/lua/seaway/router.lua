@@ -25,7 +25,7 @@ local BAD_PATH, FORBIDDEN, NOT_FOUND, TOO_LARGE, UNAVAILABLE, DENIED = "@400", "
 local TO_HTTPS, TO_SLASH = "@308", "@301"
 local ANY_HOST = "*"
 local FALLBACK = "@default" -- what answers where nobody else does, if the operator has named a Service for that
-local NOBODY = { ingress = "-" } -- where metrics count what no Ingress claims
+local NOBODY = "-" -- where metrics count what no Ingress claims
 
 local router = { strict_trailing_slash = true, hsts = "", scheme = "scheme" }
 
@@ -219,18 +219,18 @@ function router.fail(status)
     if backend == nil or backend.count == 0 then
         return targets.give(nil)
     end
-    return targets.give(targets.new(route.target.backend, (target or NOBODY).ingress))
+    return targets.give(targets.new(route.target.backend, target and target.ingress or NOBODY))
 end
 
 function router.finish()
-    local target = targets.take() or NOBODY
+    local target = targets.take()
     local tries, upstream = 0, nil
-    if target ~= NOBODY then
+    if target ~= nil then
         tries, upstream = learn(target)
     end
     local took = ngx.now() - ngx.req.start_time()
     local received, sent = tonumber(var.request_length) or 0, tonumber(var.bytes_sent) or 0
-    counts.request(target, ngx.status, took, upstream, received, sent, tries)
+    counts.request(target and target.ingress or NOBODY, ngx.status, took, upstream, received, sent, tries)
 end
 
 return router
