@@ -71,11 +71,6 @@ function backends.refresh(now)
     end
 end
 
--- The backend of a target.
-function backends.of(target)
-    return backends.get(target.backend)
-end
-
 -- What is known of the endpoints of a backend, by their names. To be read: nil if nothing is.
 function backends.known(backend)
     return learned[backend.key]

@@ -163,7 +163,7 @@ end
 
 function balance.choose()
     local target = targets.of_request()
-    local backend = backends.of(target)
+    local backend = backends.get(target.backend)
     if backend == nil or backend.count == 0 then
         return ngx.exit(ngx.ERROR) -- the last endpoint went away since the route was chosen
     end

@@ -62,7 +62,7 @@ local function asked(one)
 end
 
 local function able(one)
-    local backend = backends.of(one.target)
+    local backend = backends.get(one.target.backend)
     return backend ~= nil and backend.count > 0
 end
 

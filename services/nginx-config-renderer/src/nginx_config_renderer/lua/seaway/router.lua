@@ -151,7 +151,7 @@ function router.decide(routes, path, scheme)
     if route.canaries ~= nil then
         target = canary.choose(target, route.canaries, policy)
     end
-    local backend = backends.of(target)
+    local backend = backends.get(target.backend)
     if backend == nil or backend.count == 0 then
         return nil, UNAVAILABLE, route
     end
@@ -197,7 +197,7 @@ function router.route()
 end
 
 local function learn(target)
-    local backend = backends.of(target)
+    local backend = backends.get(target.backend)
     if backend == nil then
         return 0
     end
@@ -208,14 +208,14 @@ end
 function router.fail(status)
     local target = targets.of_request()
     if target ~= nil then
-        local backend = backends.of(target)
+        local backend = backends.get(target.backend)
         if backend ~= nil then
             balance.learn(backend, policies.of(target), status)
         end
     end
     local fallback = host_entry(FALLBACK)
     local route = fallback and fallback.prefixes[""]
-    local backend = route and backends.of(route.target)
+    local backend = route and backends.get(route.target.backend)
     if backend == nil or backend.count == 0 then
         return targets.give(nil)
     end
