@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from common.bus.protocol import (
     HEADER_KV_OPERATION,
@@ -24,6 +24,7 @@ from common.testing import wait_until
 LOG = StreamConfig("LOG", ("state.v1.t.>", "sync.v1.t.>"), per_subject=1, message_ttl=True, max_bytes=64 * 1024 * 1024)
 EVERYTHING = ("state.v1.t.>", "sync.v1.t.>")
 OBJECTS = ("state.v1.t.>",)
+T = TypeVar("T")
 
 
 def log_for(replicas: int, **changes: Any) -> StreamConfig:
@@ -47,9 +48,24 @@ def gone(uid: object, version: int) -> dict[str, str]:
     return {"ce-id": f"{uid}.{version}.gone", "ce-k8suid": str(uid), "ce-k8srv": str(version)}
 
 
+async def answered(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the bus answers, asked again while it does not: a busy server is offline to the others for a moment, as services know."""
+    answers: list[T] = []
+
+    async def given() -> bool:
+        try:
+            answers.append(await ask())
+        except BusError:
+            return False
+        return True
+
+    await wait_until(given, within=30)
+    return answers[0]
+
+
 async def made(bus: Bus, config: StreamConfig) -> StreamState:
     """A stream that takes messages. In a cluster it takes a moment until every server knows of one that was just made."""
-    state = await bus.ensure_stream(config)
+    state = await answered(lambda: bus.ensure_stream(config))
 
     async def takes() -> bool:
         try:

@@ -13,6 +13,7 @@ from common.bus.protocol import Bus, Start
 from common.bus.streams import EVENTS, ensure_streams
 from common.testing import wait_until
 from tests.bus.conftest import Backend
+from tests.bus.helpers import answered
 
 APPLIED = "evt.v1.t.nginx.applied"
 QUICK = Backoff(first=0.01, most=0.05, factor=2, jitter=0)
@@ -20,7 +21,7 @@ QUICK = Backoff(first=0.01, most=0.05, factor=2, jitter=0)
 
 @pytest.fixture
 async def events(backend: Backend, bus: Bus) -> Bus:
-    await ensure_streams(bus, backend.replicas, [EVENTS])
+    await answered(lambda: ensure_streams(bus, backend.replicas, [EVENTS]))
     return bus
 
 

@@ -10,7 +10,7 @@ from common.alarms import Alarm
 from common.backoff import Backoff
 from common.bus.facts import FactPublisher
 from common.bus.memory import MemoryBroker
-from common.bus.protocol import Bus, BusError, Unavailable
+from common.bus.protocol import Bus, Unavailable
 from common.bus.streams import ALERTS, FIRING, ensure_streams
 from common.contracts.facts import Alert
 from common.contracts.subjects import firing_subject
@@ -18,6 +18,7 @@ from common.runtime.reports import Reports
 from common.testing import wait_until
 from seaway.alerts import firing
 from tests.bus.conftest import Backend
+from tests.bus.helpers import answered
 
 QUICK = Backoff(first=0.01, most=0.05, factor=2, jitter=0)
 EXPIRING = Alarm("warning", "it ends soon")
@@ -25,16 +26,8 @@ EXPIRING = Alarm("warning", "it ends soon")
 
 @pytest.fixture
 async def alerts(backend: Backend, bus: Bus) -> Bus:
-    # A busy server is offline to the others for a moment, and so is the leader of a stream; services begin again then.
-    async def made() -> bool:
-        try:
-            await ensure_streams(bus, backend.replicas, [ALERTS, FIRING])
-            await bus.recall(FIRING.name, firing_subject("t", "edge", "nobody"))
-        except BusError:
-            return False
-        return True
-
-    await wait_until(made, within=30)
+    await answered(lambda: ensure_streams(bus, backend.replicas, [ALERTS, FIRING]))
+    await answered(lambda: bus.recall(FIRING.name, firing_subject("t", "edge", "nobody")))
     return bus
 
 
@@ -160,7 +153,7 @@ async def test_a_bus_that_lost_everything_is_told_again_what_fires(alerts: Bus, 
         (before,) = await seen(alerts)
         for stream in (ALERTS, FIRING):
             await backend.lose(stream.name)
-        await ensure_streams(alerts, backend.replicas, [ALERTS, FIRING])
+        await answered(lambda: ensure_streams(alerts, backend.replicas, [ALERTS, FIRING]))
         await until_fires(alerts, "one:Expiry-shop")
         assert await seen(alerts) == [before], "since then"
 
@@ -175,7 +168,7 @@ async def test_what_begins_to_fire_while_the_bus_has_lost_everything_hides_nothi
         for stream in (ALERTS, FIRING):
             await backend.lose(stream.name)
         reports.alert("Down", "critical", "it is down")
-        await ensure_streams(alerts, backend.replicas, [ALERTS, FIRING])
+        await answered(lambda: ensure_streams(alerts, backend.replicas, [ALERTS, FIRING]))
         await until_fires(alerts, "one:Down", "one:Expiry-shop")
 
 

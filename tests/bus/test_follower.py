@@ -230,7 +230,7 @@ async def test_a_stream_made_anew_replaces_the_copy(backend: Backend, log: Bus) 
     async with copying(log) as (copy, _):
         await wait_until(lambda: len(copy.contents) == 5)
         await backend.lose("LOG")
-        await log.ensure_stream(log_for(backend.replicas))
+        await made(log, log_for(backend.replicas))
         await put(log, "new", "y")
         await wait_until(lambda: copy.contents == {"new": "y"})
         for number in range(10):
@@ -244,7 +244,7 @@ async def test_a_stream_made_anew_while_a_reader_is_opened_is_not_mixed_with_the
 
     async def make_anew() -> None:
         await backend.lose("LOG")
-        await log.ensure_stream(log_for(backend.replicas))
+        await made(log, log_for(backend.replicas))
         await put(log, 0, "new")
 
     async with copying(MadeAnew(log, make_anew)) as (copy, _):
@@ -256,7 +256,7 @@ async def test_a_follower_waits_for_a_stream_that_does_not_exist_yet(backend: Ba
     async with copying(bus) as (copy, follower):
         await wait_until(lambda: follower._losses)
         assert not copy.updates
-        await bus.ensure_stream(log_for(backend.replicas))
+        await made(bus, log_for(backend.replicas))
         await wait_until(lambda: copy.updates)
 
 
@@ -282,7 +282,7 @@ async def test_markers_are_told_apart_and_renewed_with_the_snapshot(backend: Bac
         await wait_until(lambda: marker in follower.markers)
         assert follower.markers[marker].body == b"fresh"
         await backend.lose("LOG")
-        await log.ensure_stream(log_for(backend.replicas))
+        await made(log, log_for(backend.replicas))
         await wait_until(lambda: copy.snapshots == 2)
         assert marker not in follower.markers
 

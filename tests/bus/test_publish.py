@@ -23,7 +23,7 @@ from common.bus.protocol import (
 from common.bus.streams import ALL, STATE, ensure_streams
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import EVERYTHING, bury, log_for, made, put, subject
+from tests.bus.helpers import EVERYTHING, answered, bury, log_for, made, put, subject
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ async def test_a_missing_stream_is_named(bus: Bus) -> None:
 
 
 async def test_ensuring_a_stream_mends_what_drifted_and_keeps_its_messages(backend: Backend, bus: Bus) -> None:
-    before = await bus.ensure_stream(log_for(backend.replicas, max_bytes=1_000_000))
+    before = await made(bus, log_for(backend.replicas, max_bytes=1_000_000))
     await put(bus, "a", "1")
-    after = await bus.ensure_stream(log_for(backend.replicas, max_bytes=2_000_000, description="larger"))
+    after = await made(bus, log_for(backend.replicas, max_bytes=2_000_000, description="larger"))
     assert (after.created, after.messages, after.config.max_bytes) == (before.created, 1, 2_000_000)
     assert after.config.description == "larger"
 
@@ -145,17 +145,17 @@ async def test_a_stream_made_anew_has_another_incarnation(backend: Backend, log:
     await put(log, "a", "1")
     before = await log.stream_state("LOG")
     await backend.lose("LOG")
-    after = await log.ensure_stream(log_for(backend.replicas))
+    after = await made(log, log_for(backend.replicas))
     assert after.created != before.created
     assert (after.last_sequence, after.messages) == (0, 0)
 
 
 async def test_all_streams_are_made_as_defined_and_nothing_is_left_to_mend(backend: Backend, bus: Bus) -> None:
-    made = await ensure_streams(bus, backend.replicas)
-    assert {name: state.config for name, state in made.items()} == {c.name: replace(c, replicas=backend.replicas) for c in ALL}
-    again = await ensure_streams(bus, backend.replicas)
-    assert {state.created for state in again.values()} == {state.created for state in made.values()}
-    assert made[STATE.name].config.discard == "new"
+    states = await answered(lambda: ensure_streams(bus, backend.replicas))
+    assert {name: state.config for name, state in states.items()} == {c.name: replace(c, replicas=backend.replicas) for c in ALL}
+    again = await answered(lambda: ensure_streams(bus, backend.replicas))
+    assert {state.created for state in again.values()} == {state.created for state in states.values()}
+    assert states[STATE.name].config.discard == "new"
 
 
 async def test_a_deleted_message_is_gone_and_deleting_it_again_is_no_error(log: Bus) -> None:

@@ -259,7 +259,7 @@ async def test_a_lost_stream_ends_the_publisher_even_if_it_has_nothing_to_write(
     await publisher.learn()
     await backend.lose("LOG")
     if made_anew:
-        await log.ensure_stream(log_for(backend.replicas))
+        await made(log, log_for(backend.replicas))
     assert isinstance(await ending(publisher), StreamLost)
 
 
@@ -272,7 +272,7 @@ async def test_a_write_into_a_lost_stream_ends_the_publisher(backend: Backend, l
     await publisher.learn()
     await backend.lose("LOG")
     if made_anew:
-        await log.ensure_stream(log_for(backend.replicas))
+        await made(log, log_for(backend.replicas))
     publisher.put(subject("a"), headers("u", 2), b"2")
     assert isinstance(await ending(publisher), StreamLost)
 
@@ -290,7 +290,7 @@ async def test_a_full_stream_blocks_with_the_reason_and_drops_nothing(backend: B
         await wait_until(lambda: publisher.blocked)
         assert publisher.blocked is not None
         assert "maximum bytes" in publisher.blocked.reason
-        await bus.ensure_stream(log_for(backend.replicas, max_bytes=1_000_000))
+        await made(bus, log_for(backend.replicas, max_bytes=1_000_000))
         await asyncio.wait_for(publisher.flush(), 20)
         assert publisher.pending == 0
         await wait_until(lambda: publisher.blocked is None)

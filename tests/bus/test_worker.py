@@ -14,7 +14,7 @@ from common.bus.streams import DEAD_LETTERS, GIVEN_UP, JOBS, ensure_streams
 from common.bus.worker import HEADER_ATTEMPTS, HEADER_REASON, Done, Outcome, Reject, Retry, Worker, undertaker
 from common.testing import wait_until
 from tests.bus.conftest import Backend
-from tests.bus.helpers import Delegate
+from tests.bus.helpers import Delegate, answered
 
 BUILD = "jobs.v1.t.build.image"
 QUEUE = QueueConfig("JOBS", "builder", "jobs.v1.t.build.>", ack_wait=30, max_deliver=4)
@@ -23,7 +23,7 @@ QUICK = Backoff(first=0.02, most=0.2, factor=2, jitter=0)
 
 @pytest.fixture
 async def jobs(backend: Backend, bus: Bus) -> Bus:
-    await ensure_streams(bus, backend.replicas, (JOBS, DEAD_LETTERS, GIVEN_UP))
+    await answered(lambda: ensure_streams(bus, backend.replicas, (JOBS, DEAD_LETTERS, GIVEN_UP)))
     return bus
 
 
