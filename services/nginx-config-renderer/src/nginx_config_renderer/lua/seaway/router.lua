@@ -17,6 +17,7 @@ local tables = require("seaway.tables")
 local targets = require("seaway.targets")
 
 local byte, find, sub = string.byte, string.find, string.sub
+local set_header = ngx.req.set_header
 local var = ngx.var
 local generation_of = tables.generation
 
@@ -180,7 +181,7 @@ function router.route()
     ids.give()
     local path, asked = paths.of_request()
     if asked ~= nil then
-        var.seaway_asked_host = asked
+        set_header("Host", asked) -- what counts if the whole address stands in the first line (RFC 9112 section 3.2.2)
     end
     local routes = router.routes_of(var.host)
     local answer = routes ~= nil and routes.guarded and keep_out(routes) or nil
