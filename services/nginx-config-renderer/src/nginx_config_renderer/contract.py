@@ -17,7 +17,7 @@ _CLAUSE: Final = re.compile(
       | journals\ =
       | set\ \$seaway_\w+
       | (?:geo|map)\ [^{}]*?(?=\ \{)
-      | if\ \(\$seaway_jump\)\ \{[^}]*\}
+      | if\ \(\$\w+[^)]*\)\ \{[^}]*\}
       | error_page\ 418[^;]*
       | upstream\ seaway_\w+
       | location\ (?:=\ )?[@/][\w/-]*

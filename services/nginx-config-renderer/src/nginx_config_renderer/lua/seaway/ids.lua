@@ -15,7 +15,7 @@ local STEP = 0x61c88647 -- 2^32 divided by the golden ratio: what follows each o
 local ALL = 2 ^ 32
 local FIXED, DIGITS = 24, 32
 local PAIRS = ffi.new("uint16_t[256]") -- of each octet the two digits
-local VARIABLE = "seaway_new_id"
+local VARIABLE = "seaway_request_id"
 
 local ids = {}
 
@@ -39,8 +39,8 @@ function ids.random(bytes)
     end))
 end
 
--- Gives the request a new name, in $seaway_new_id. By way of ngx.var that would be a string of Lua, which costs as much as all else that is
--- done to route a request: it is made, looked for among all others, and collected as garbage.
+-- Gives the request a new name, in $seaway_request_id. By way of ngx.var that would be a string of Lua, which costs as much as all else
+-- that is done to route a request: it is made, looked for among all others, and collected as garbage.
 function ids.give()
     if left == 0 then
         ffi.copy(name, ids.random(FIXED / 2), FIXED)
