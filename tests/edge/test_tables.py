@@ -22,10 +22,12 @@ from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
 from nginx_config_renderer.trial import BadConfigurationError
+from tests.disk import files_up_to
 from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
 
 BOTH = True
 SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
+LARGE = ingress("large", *(rule("large.example", f"/{number:03}{'x' * 200}", "web:80") for number in range(50)))
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,29 @@ async def test_a_line_of_the_journal_that_is_not_what_its_hash_says_is_left_out_
     own.applier.release()
     await own.settle()
     assert (await own.ask("spoilt.example")).by == "web"
+
+
+async def test_a_full_disk_holds_no_push_up_and_takes_nothing_of_what_was_written_before(own: EdgeWorld) -> None:
+    await shop(own)
+    with files_up_to((own.settings.state / "journal").stat().st_size + 1000):
+        await own.put(LARGE)
+        await own.put(ingress("last", rule("last.example", "/", "web:80")))
+        assert (await own.ask("last.example")).by == "web"
+        assert "journal cannot be written" in str(own.applier.unwritten)
+        own.applier.hold()
+    await _restart(own)
+    assert (await own.ask("shop.example")).by == "web"
+    assert not any("is not what was written" in word for word in own.nginx.words)
+
+
+async def test_what_a_full_disk_did_not_take_is_in_the_journal_when_there_is_room_although_nothing_changes(own: EdgeWorld) -> None:
+    await shop(own)
+    with files_up_to((own.settings.state / "journal").stat().st_size + 1000):
+        await own.put(LARGE)
+    await wait_until(lambda: own.applier.unwritten is None, within=SOON)
+    own.applier.hold()
+    await _restart(own)
+    assert (await own.ask("large.example", f"/001{'x' * 200}")).by == "web"
 
 
 async def test_a_renderer_that_starts_again_pushes_the_difference_and_no_more(own: EdgeWorld) -> None:

@@ -77,6 +77,11 @@ class Applier:
         others = f" and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
         return f"{table} {key[:120]}{others} found no room in nginx's shared memory ({reason}); raise --table-size"
 
+    @property
+    def unwritten(self) -> str | None:
+        """Why the journal is not what nginx holds, in a sentence."""
+        return self._journal.trouble
+
     def want(self, changed: Iterable[Entry]) -> None:
         """These entries are different now. Nothing is pushed before `release`."""
         now = asyncio.get_running_loop().time()
@@ -135,6 +140,8 @@ class Applier:
             metrics.FREE.labels(table).set(free)
         if (status.instance, status.revision) != (self._instance, self.revision):
             raise Stale(f"nginx is at revision {status.revision} of instance {status.instance}")
+        if self._journal.due:
+            self._rewrite()
 
     async def _compare(self) -> None:
         status, self._running = await self._admin.digest()
@@ -180,7 +187,10 @@ class Applier:
         metrics.PUSHES.labels("applied").inc()
         metrics.REVISION.set(self.revision)
         if not whole:
-            self._journal.rewrite(self._wants.entries, self.revision, complete=not self._wants.unknown)
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        self._journal.rewrite(self._wants.entries, self.revision, complete=not self._wants.unknown)
 
     def _note(self, write: Write, refusal: str | None) -> None:
         """What became of a write. A refused entry is not there any more, not even as it was before."""

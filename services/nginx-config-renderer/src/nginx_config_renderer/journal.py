@@ -2,14 +2,17 @@
 
 A file of lines, one a push: the MD5 of its JSON, and that. It is written before the push itself, and read by nginx's program when its
 memory is empty. When it has become much longer than what it amounts to, it is written anew, whole or not at all. A crash may cut its last
-line off, and a disk may spoil any: a line that is not what its hash says is left out and told, and all others count.
+line off, and a disk may spoil any: a line that is not what its hash says is left out and told, and all others count. A full disk may take a
+part of a line: that part is taken back, so that nothing is ever written behind it.
 
 It is not forced to the disk line by line: it must survive the death of a process, and after that of the machine the renderer pushes anew.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from io import FileIO
 from pathlib import Path
@@ -17,7 +20,9 @@ from typing import Any, Final
 
 import structlog
 
+from common.backoff import Backoff
 from common.process import atomic_write, in_memory
+from common.tries import Tries
 from nginx_config_renderer.default_certificate import owner_of
 from nginx_config_renderer.plan import PAIRS, Entry, Write, chunks, to_bytes
 
@@ -25,6 +30,7 @@ _GROWTH: Final = 2
 _SMALL: Final = 1024 * 1024  # bytes up to which nobody cares
 _MODE: Final = 0o644  # nginx, which may be another user, reads it
 _PRIVATE: Final = 0o600
+_AGAIN: Final = Backoff(first=1, most=30, factor=2, jitter=0.5)
 SECRET: Final = frozenset({PAIRS})
 
 log = structlog.get_logger(__name__)
@@ -36,6 +42,17 @@ class Journals:
     def __init__(self, public: "Journal", secret: "Journal | None") -> None:
         self._public = public
         self._secret = secret
+        self._all = (public,) if secret is None else (public, secret)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a file is not what it should be, in a sentence."""
+        return next((one.trouble for one in self._all if one.trouble), None)
+
+    @property
+    def due(self) -> bool:
+        """Whether a file could not be written, and it is time to `rewrite` them."""
+        return any(one.due for one in self._all)
 
     def rewrite(self, entries: Mapping[Entry, str], revision: int, *, complete: bool = True) -> None:
         """Makes the files amount to `entries` at `revision`. Unless they are complete, key pairs that were kept before are kept on."""
@@ -58,13 +75,14 @@ class Journals:
 
     def close(self) -> None:
         """Lets go of the files."""
-        self._public.close()
-        if self._secret is not None:
-            self._secret.close()
+        for one in self._all:
+            one.close()
 
 
 class Journal:
-    """One file. A disk that takes no more costs the journal, not the push. `owner` (uid, gid) is who may read it, if not everybody."""
+    """One file. A disk that takes no more costs the journal, not the push: it stays what it was, and is `due` from time to time. `owner`
+    (uid, gid) is who may read it, if not everybody.
+    """
 
     def __init__(self, path: Path, owner: tuple[int, int] | None = None) -> None:
         self._path = path
@@ -72,7 +90,14 @@ class Journal:
         self._file: FileIO | None = None
         self._size = 0
         self._limit = 0
+        self._tries = Tries(_AGAIN)
+        self._again = 0.0
         self.trouble: str | None = None
+
+    @property
+    def due(self) -> bool:
+        """Whether it could not be written, and it is time to try again."""
+        return self._file is None and time.monotonic() >= self._again
 
     def rewrite(self, entries: Mapping[Entry, str], revision: int) -> None:
         """Makes the journal amount to `entries` at `revision`, in as few lines as can be."""
@@ -81,36 +106,37 @@ class Journal:
         text = b"".join(line(chunk, revision) for chunk in chunks(writes))
         try:
             atomic_write(self._path, text, _PRIVATE if self._owner else _MODE, self._owner)
-            self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab")
+            self._open()
         except OSError as error:
-            self._fail(error)
-            return
+            return self._fail(error)
         self._size = len(text)
         self._limit = max(_SMALL, _GROWTH * len(text))
-        self.trouble = None
+        return self._mended()
 
     def extend(self, entries: Mapping[Entry, str], revision: int) -> None:
         """Adds `entries` at `revision` to what the file has."""
         self.close()
         try:
-            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            whole = self._path.read_bytes().rfind(b"\n") + 1
+            os.truncate(self._path, whole)  # a crash may have cut the last line off
+            self._open()
         except FileNotFoundError:
             return self.rewrite(entries, revision)
         except OSError as error:
             return self._fail(error)
-        self._file, self._size = FileIO(handle, "ab"), 0
-        self._limit = _SMALL + os.fstat(handle).st_size
+        self._size = 0
+        self._limit = _SMALL + whole
         for chunk in chunks([Write(table, key, value) for (table, key), value in sorted(entries.items())]):
             self.append(chunk, revision)
-        return None
+        return self._mended() if self._file is not None else None
 
     def append(self, writes: Sequence[Write], revision: int) -> bool:
         """Adds a push that leads to `revision`. Whether the journal can stay as it is; if not, `rewrite` it."""
         if self._file is None:
-            return False
+            return not self.due
         text = line(writes, revision)
         try:
-            self._file.write(text)
+            _write_whole(self._file, text)
         except OSError as error:
             self._fail(error)
             return False
@@ -123,10 +149,41 @@ class Journal:
             self._file.close()
             self._file = None
 
+    def _open(self) -> None:
+        self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab")
+
+    def _mended(self) -> None:
+        if self.trouble is not None:
+            log.info("journal.mended", path=str(self._path))
+        self.trouble = None
+        self._tries.done()
+
     def _fail(self, error: OSError) -> None:
         self.close()
-        self.trouble = f"the journal {self._path} cannot be written: {error.strerror}; nginx would restart with old routes"
-        log.error("journal.failed", reason=self.trouble)
+        self._again = time.monotonic() + self._tries.delay()
+        before, self.trouble = (
+            self.trouble,
+            (
+                f"the journal {self._path} cannot be written: {error.strerror}; an nginx that restarts would have old routes until its "
+                "renderer has compared them: make room there, or let us write there"
+            ),
+        )
+        if before != self.trouble:
+            log.error("journal.failed", reason=self.trouble)
+
+
+def _write_whole(file: FileIO, text: bytes) -> None:
+    """Raises OSError if not all of it was written, and none of it is there then: a nearly full disk takes a part, and only what is asked of
+    it next is an error (write(2)).
+    """
+    before, rest = os.fstat(file.fileno()).st_size, memoryview(text)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(before)
+        raise
 
 
 def _split(writes: Sequence[Write]) -> tuple[list[Write], list[Write]]:

@@ -43,6 +43,7 @@ class Teller:
                 self._tell_applied()
             self._reports.alert("MessagesUntrusted", "critical", self._wanted.untrusted)
             self._reports.alert("TablesFull", "critical", self._applier.full)
+            self._reports.alert("JournalStale", "warning", self._applier.unwritten)
             self._reports.alert("StreamsStale", "critical", self._files.trouble)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK):
