@@ -4,7 +4,6 @@ All parts of the renderer run in this process, with a real nginx that is asked i
 of the changes warms everything up; what is there then is the peer of what is there in the end.
 """
 
-import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -66,10 +65,9 @@ async def _move(world: EdgeWorld, number: int) -> None:
 
 
 async def _renew(world: EdgeWorld, issued: list[Issued]) -> None:
-    now = dt.datetime.now(dt.UTC)
     for at, one in enumerate(issued):
         world.feed(tls_secret(f"s{at}", one))
-        pair = keypairs.read("default", f"s{at}", one.data, now)
+        pair = keypairs.read("default", f"s{at}", one.data)
         world.applier.want(world.wanted.learn(pair).entries)
     await world.settle()
     for at in range(3):

@@ -5,7 +5,6 @@ case whose annotations are supported is replayed. Where we differ on purpose, th
 """
 
 import asyncio
-import datetime as dt
 import json
 import re
 import ssl
@@ -58,7 +57,7 @@ async def world() -> AsyncIterator[EdgeWorld]:
     with open_directory() as directory:
         async with edge(directory, strict_trailing_slash=False) as world, backends() as objects:
             await world.put(ingress_class(), *objects, opaque_secret("ca", CA))
-            world.wanted.learn(keypairs.read("default", "ca", CA, dt.datetime.now(dt.UTC)))
+            world.wanted.learn(keypairs.read("default", "ca", CA))
             yield world
 
 

@@ -1,7 +1,6 @@
 """Backends that speak TLS: whom they must prove to be, what they are shown, and that nothing is sent to one that proves nothing."""
 
 import asyncio
-import datetime as dt
 import json
 import ssl
 import tempfile
@@ -81,7 +80,7 @@ def shop(host: str = HOST, called: str = "shop", protocol: str = "HTTPS", **aske
 async def know(world: EdgeWorld, name: str, data: Mapping[str, bytes]) -> None:
     """A Secret is there, and read, as the keyring does."""
     world.feed(opaque_secret(name, data))
-    world._take(world.wanted.learn(keypairs.read("default", name, data, dt.datetime.now(dt.UTC))))
+    world._take(world.wanted.learn(keypairs.read("default", name, data)))
     await world.secure()
 
 
@@ -220,7 +219,7 @@ async def test_until_nginx_has_the_authorities_nothing_is_sent_and_what_was_serv
         await world.put(shop())
         assert (await world.ask(HOST)).status == 200
         world.feed(opaque_secret("later", data))
-        world._take(world.wanted.learn(keypairs.read("default", "later", data, dt.datetime.now(dt.UTC))))
+        world._take(world.wanted.learn(keypairs.read("default", "later", data)))
         new = shop("new.example", "new", secret="later", verify="on", verify_depth="4")
         await world.put(shop(secret="later", verify="on", verify_depth="3"), new)
         assert (await world.ask("new.example")).status == 503, "a new one waits"

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import datetime as dt
 import socket
 import ssl
 import urllib.parse
@@ -45,7 +44,7 @@ async def learn(world: EdgeWorld, name: str, data: Mapping[str, bytes]) -> None:
     secret = tls_secret(name, OURS.issue("unused"))
     secret["data"] = {key: base64.b64encode(value).decode() for key, value in data.items()}
     await world.put(secret)
-    pair = keypairs.read("default", name, data, dt.datetime.now(dt.UTC))
+    pair = keypairs.read("default", name, data)
     world.applier.want(world.wanted.learn(pair).entries)
     await world.settle()
 

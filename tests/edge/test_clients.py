@@ -1,7 +1,6 @@
 """Clients as users have them: WebSocket, server-sent events, HTTP/2 and gRPC, with libraries that know nothing of us."""
 
 import asyncio
-import datetime as dt
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -46,7 +45,7 @@ async def world(installation: Installation) -> AsyncIterator[EdgeWorld]:
 
 
 def learn(world: EdgeWorld, name: str, data: Mapping[str, bytes]) -> None:
-    world._take(world.wanted.learn(keypairs.read("default", name, data, dt.datetime.now(dt.UTC))))
+    world._take(world.wanted.learn(keypairs.read("default", name, data)))
 
 
 def shop(**asked: str) -> Raw:

@@ -1,6 +1,5 @@
 """What becomes of a request, told by the program that decides it, and what became of each Ingress."""
 
-import datetime as dt
 import json
 from typing import Any
 
@@ -100,7 +99,7 @@ async def test_it_tells_of_certificates_by_name_and_of_the_way_to_https(shared: 
     secure["spec"]["tls"] = [{"hosts": ["tls.example"], "secretName": "pair"}]
     issued = Authority().issue("tls.example")
     await shared.put(service("tls"), *await shared.serve("tls"), secure, tls_secret("pair", issued))
-    pair = keypairs.read("default", "pair", issued.data, dt.datetime.now(dt.UTC))
+    pair = keypairs.read("default", "pair", issued.data)
     shared.applier.want(shared.wanted.learn(pair).entries)
     await shared.settle()
     assert (await explained(questions, "tls.example")).seen["location"] == "@308"

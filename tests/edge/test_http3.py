@@ -1,7 +1,6 @@
 """HTTP/3, where nginx has it: the same routes and certificates, and TCP clients are told of it."""
 
 import asyncio
-import datetime as dt
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -40,7 +39,7 @@ def anybody() -> ssl.SSLContext:
 
 async def learn(world: EdgeWorld, name: str, issued: Issued) -> None:
     await world.put(tls_secret(name, issued))
-    world.applier.want(world.wanted.learn(keypairs.read("default", name, issued.data, dt.datetime.now(dt.UTC))).entries)
+    world.applier.want(world.wanted.learn(keypairs.read("default", name, issued.data)).entries)
     await world.settle()
 
 

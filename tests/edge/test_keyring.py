@@ -167,3 +167,38 @@ async def test_an_expired_certificate_is_taken_away_by_the_clock_alone(tmp_path:
         clock.now += 2 * DAY
         await wait_until(lambda: wishes.learned[CERT].problem.startswith("tls.crt expired on"))
         assert wishes.learned[CERT].key == ""
+
+
+async def test_a_clock_that_was_ahead_has_taken_nothing_away_once_it_is_right_although_no_secret_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.02)
+    clock = Clock()
+    store(tmp_path, AUTHORITY.issue("one.example", days=30))
+    clock.now += 100 * DAY
+    async with running(tmp_path, clock) as (wishes, _):
+        wishes.want(cert="1")
+        await wait_until(lambda: CERT in wishes.learned)
+        assert wishes.learned[CERT].problem.startswith("tls.crt expired on")
+        (tmp_path / "cert.yaml").write_text("{")
+        clock.now -= 100 * DAY
+        await wait_until(lambda: wishes.learned[CERT].key != "")
+        clock.now += 200 * DAY
+        await wait_until(lambda: wishes.learned[CERT].key == "")
+        clock.now -= 200 * DAY
+        await wait_until(lambda: wishes.learned[CERT].key != "")
+
+
+async def test_a_clock_that_is_behind_takes_no_certificate_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.02)
+    clock = Clock()
+    store(tmp_path, AUTHORITY.issue("one.example"))
+    clock.now -= 2000 * DAY
+    async with running(tmp_path, clock) as (wishes, _):
+        wishes.want(cert="1")
+        await wait_until(lambda: CERT in wishes.learned)
+        assert wishes.learned[CERT].key
+        assert wishes.learned[CERT].early.startswith("tls.crt is not valid before")
+        clock.now += 2000 * DAY
+        await wait_until(lambda: wishes.learned[CERT].early == "")
+        assert wishes.learned[CERT].key

@@ -1,13 +1,13 @@
 """Which certificate a client is shown, on a real nginx: by its host, at once when it changes, and after every death."""
 
 import asyncio
-import datetime as dt
 import json
 import os
 import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,7 +47,7 @@ async def world(tmp_path: Path, vault: Path, installation: Installation) -> Asyn
 async def learn(world: EdgeWorld, name: str, issued: Issued) -> None:
     """The Secret is there, and was read."""
     await world.put(tls_secret(name, issued))
-    pair = keypairs.read("default", name, issued.data, dt.datetime.now(dt.UTC))
+    pair = keypairs.at(keypairs.read("default", name, issued.data), time.time())
     world.applier.want(world.wanted.learn(pair).entries)
     await world.settle()
 
@@ -153,6 +153,16 @@ async def test_a_secret_that_cannot_be_used_is_told_and_the_default_certificate_
     await learn(world, "cert", AUTHORITY.issue("shop.example"))
     assert await name_of(world, "shop.example") == "shop.example"
     assert world.wanted.problems == ()
+
+
+async def test_a_certificate_that_a_clock_which_is_behind_takes_for_a_later_one_is_shown_and_told(world: EdgeWorld) -> None:
+    await world.put(tls(ingress("shop", rule("shop.example", "/", "web:80")), "cert", "shop.example"))
+    await learn(world, "cert", AUTHORITY.issue("shop.example", begins=-1))
+    assert await name_of(world, "shop.example") == "shop.example"
+    (problem,) = world.wanted.problems
+    assert (problem.ref.name, problem.reason) == ("shop", "CertificateEarly")
+    assert problem.message.startswith("Secret default/cert: tls.crt is not valid before ")
+    assert problem.message.endswith("; use one that is, or set the clock. Until then clients refuse it")
 
 
 async def test_hosts_without_a_certificate_are_served_with_the_operators_default(

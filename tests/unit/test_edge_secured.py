@@ -1,6 +1,5 @@
 """Backends that must prove who they are: what nginx gets of it in its configuration is hashes and numbers, whatever somebody writes."""
 
-import datetime as dt
 import re
 from dataclasses import replace
 
@@ -34,7 +33,7 @@ def wanted_of(asked: dict[str, str], protocol: str) -> Wanted:
     objects = (ingress_class(), shop, service("web", 443), opaque_secret("ca", CA))
     wanted.change([message(raw, at) for at, raw in enumerate(objects, 1)])
     for key in wanted.needs:
-        wanted.learn(keypairs.read(key.namespace, key.name, CA if key.name == "ca" else {}, dt.datetime.now(dt.UTC)))
+        wanted.learn(keypairs.read(key.namespace, key.name, CA if key.name == "ca" else {}))
     return wanted
 
 

@@ -3,6 +3,9 @@
 A key pair is kept in the store beside the objects of the bus, under a resource of its own that no bus carries, so that the tables of
 certificates are derived like all others. It is read from the Secret by the renderer alone. One that cannot be used says why, in a sentence,
 and has no key.
+
+Reading knows no time. What the time makes of a key pair is a function of both (`at`), so that a clock which was wrong has taken nothing
+away once it is right.
 """
 
 import datetime as dt
@@ -31,8 +34,9 @@ _ENCODING: Final = serialization.Encoding.PEM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair(Projection):
-    """A certificate with its chain and its key, or why there is none. `expires` is a Unix time; texts are PEM. Beside it, and also without
-    it, stand the authorities that the Secret has for somebody else's certificate, or why they cannot be used.
+    """A certificate with its chain and its key, or why there is none. `begins` and `expires` are Unix times; texts are PEM. `early` says
+    that its time has not come yet. Beside it, and also without it, stand the authorities that the Secret has for somebody else's
+    certificate, or why they cannot be used.
     """
 
     resource: ClassVar = Resource("edge.seaway.dev", "keypairs")
@@ -42,7 +46,9 @@ class KeyPair(Projection):
     problem: str = ""
     algorithm: str = ""
     names: tuple[str, ...] = ()
+    begins: float = 0
     expires: float = 0
+    early: str = ""
     chain: str = ""
     key: str = field(default="", repr=False)
     authorities: str = ""
@@ -64,44 +70,51 @@ def absent(namespace: str, name: str, problem: str) -> KeyPair:
     return KeyPair(metadata=Metadata(name=name, namespace=namespace), problem=problem)
 
 
-def read(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime) -> KeyPair:
-    """The key pair in a Secret's data."""
-    pair = _pair(namespace, name, data, now)
+def read(namespace: str, name: str, data: Mapping[str, bytes]) -> KeyPair:
+    """The key pair in a Secret's data, whatever the time."""
+    pair = _pair(namespace, name, data)
     try:
         return replace(pair, authorities=_authorities(data))
     except ValueError as error:
         return replace(pair, authorities_problem=str(error))
 
 
-def ended(pair: KeyPair) -> KeyPair:
-    """What is left of a key pair whose time is over."""
-    left = absent(pair.metadata.namespace, pair.metadata.name, expired(pair.expires))
-    return replace(left, authorities=pair.authorities, authorities_problem=pair.authorities_problem)
+def at(pair: KeyPair, now: float) -> KeyPair:
+    """What a key pair, as it was read, amounts to at a time. When its time is over it is none. One whose time has not come is one all the
+    same: each client judges by its own clock, ours may be behind, and the default certificate would be accepted by nobody.
+    """
+    if pair.problem:
+        return pair
+    if pair.expires <= now:
+        left = absent(pair.metadata.namespace, pair.metadata.name, f"{CERTIFICATE} expired on {_moment(pair.expires)}; renew it")
+        return replace(left, authorities=pair.authorities, authorities_problem=pair.authorities_problem)
+    if pair.begins > now:
+        return replace(pair, early=f"{CERTIFICATE} is not valid before {_moment(pair.begins)}; use one that is, or set the clock")
+    return pair
 
 
-def _pair(namespace: str, name: str, data: Mapping[str, bytes], now: dt.datetime) -> KeyPair:
+def _moment(time: float) -> str:
+    return f"{dt.datetime.fromtimestamp(time, dt.UTC):%Y-%m-%d at %H:%M} UTC"
+
+
+def _pair(namespace: str, name: str, data: Mapping[str, bytes]) -> KeyPair:
     try:
         chain, key = _chain(data), _key(data)
     except ValueError as error:
         return absent(namespace, name, str(error))
     leaf = chain[0]
-    problem = _fault(leaf, key, now)
-    if problem:
-        return absent(namespace, name, problem)
+    if leaf.public_key() != key.public_key():
+        fault = f"{KEY} does not belong to the first certificate in {CERTIFICATE}; store the key that it was made for"
+        return absent(namespace, name, fault)
     return KeyPair(
         metadata=Metadata(name=name, namespace=namespace),
         algorithm="RSA" if isinstance(key, rsa.RSAPrivateKey) else "ECDSA",
         names=_names(leaf),
+        begins=leaf.not_valid_before_utc.timestamp(),
         expires=leaf.not_valid_after_utc.timestamp(),
         chain="".join(one.public_bytes(_ENCODING).decode() for one in chain),
         key=key.private_bytes(_ENCODING, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode(),
     )
-
-
-def expired(expires: float) -> str:
-    """The problem of a certificate whose time is over."""
-    when = dt.datetime.fromtimestamp(expires, dt.UTC)
-    return f"{CERTIFICATE} expired on {when:%Y-%m-%d at %H:%M} UTC; renew it"
 
 
 def _chain(data: Mapping[str, bytes]) -> list[x509.Certificate]:
@@ -143,16 +156,6 @@ def _key(data: Mapping[str, bytes]) -> rsa.RSAPrivateKey | ec.EllipticCurvePriva
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise ValueError(f"{KEY} is neither an RSA nor an ECDSA key; browsers accept no other")  # noqa: TRY004 it is the content
     return key
-
-
-def _fault(leaf: x509.Certificate, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, now: dt.datetime) -> str:
-    if leaf.public_key() != key.public_key():
-        return f"{KEY} does not belong to the first certificate in {CERTIFICATE}; store the key that it was made for"
-    if leaf.not_valid_after_utc <= now:
-        return expired(leaf.not_valid_after_utc.timestamp())
-    if leaf.not_valid_before_utc > now:
-        return f"{CERTIFICATE} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d at %H:%M} UTC; use one that is"
-    return ""
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

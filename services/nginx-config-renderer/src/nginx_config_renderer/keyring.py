@@ -1,7 +1,8 @@
 """The keyring: keeps the key pairs that are needed, read from their Secrets.
 
 It is level-triggered: it compares which versions of which Secrets are needed with what it has read, and reads the difference. A certificate
-whose time comes to its end is told some weeks before, and is no key pair any more when it is over.
+whose time comes to its end is told some weeks before, and is no key pair any more when it is over. What was read is held whatever the time
+is: when the clock is set right, nothing needs to be read again.
 """
 
 import asyncio
@@ -63,8 +64,11 @@ class Wants(Protocol):
 
 @dataclass(slots=True)
 class _Held:
+    """A key pair as it was read, and what was made of it at the last look at the time."""
+
     version: str
     pair: KeyPair
+    told: KeyPair
 
 
 class Keyring:
@@ -120,11 +124,12 @@ class Keyring:
         if data is None:
             pair = keypairs.absent(key.namespace, key.name, "does not exist; create it, of type kubernetes.io/tls")
         else:
-            pair = keypairs.read(key.namespace, key.name, data, self._now())
-        self._held[key] = _Held(need.version, pair)
+            pair = keypairs.read(key.namespace, key.name, data)
+        told = keypairs.at(pair, self._now().timestamp())
+        self._held[key] = _Held(need.version, pair, told)
         self._show_expiry(key, pair)
-        self._wants.learn(pair)
-        log.info("keypair.read", secret=str(key), algorithm=pair.algorithm, problem=pair.problem)
+        self._wants.learn(told)
+        log.info("keypair.read", secret=str(key), algorithm=pair.algorithm, problem=told.problem or told.early)
         return None
 
     def _show_expiry(self, key: PairKey, pair: KeyPair) -> None:
@@ -138,11 +143,12 @@ class Keyring:
         now = self._now().timestamp()
         ending: dict[str, Alarm] = {}
         for key, held in self._held.items():
-            pair = held.pair
-            if pair.expires and pair.expires <= now:
-                held.pair = keypairs.ended(pair)
-                self._wants.learn(held.pair)
-            if (alarm := _alarm(key, pair, now)) is not None:
+            told = keypairs.at(held.pair, now)
+            if told != held.told:
+                held.told = told
+                self._wants.learn(told)
+                log.info("keypair.judged", secret=str(key), problem=told.problem or told.early)
+            if (alarm := _alarm(key, told, now)) is not None:
                 ending[_name(key)] = alarm
         if self._wants.complete:
             unread = {_name(key) for key in self._wants.needs.keys() - self._held.keys()}

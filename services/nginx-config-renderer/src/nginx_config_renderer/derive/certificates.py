@@ -38,7 +38,7 @@ def host_certificates(ours: Class) -> Callable[[Reads, str], Derived[HostCertifi
                 pair, problem = _usable(view, ingress, key, host)
                 if problem is not None:
                     problems.append(problem)
-                elif pair is not None:
+                if pair is not None:
                     chosen.setdefault(pair.algorithm, key)
         clients, authorities = _clients(view, ours, host, problems)
         value = HostCertificates(tuple(sorted(chosen.values())), clients, authorities)
@@ -108,7 +108,7 @@ def _refused(problems: list[Problem], ingress: Ingress, text: str, host: str) ->
 
 
 def _usable(view: Reads, ingress: Ingress, key: PairKey, host: str) -> tuple[KeyPair | None, Problem | None]:
-    """The pair if it can serve `host`; a problem if it never will as it is; neither while it is not read yet."""
+    """The pair if it can serve `host`; what is wrong with it, if anything; neither while it is not read yet."""
     where = f"Secret {key.namespace}/{key.name}"
     if view.get(Secret, key.namespace, key.name) is None:
         return None, _problem(ingress, "SecretNotFound", f"{where} does not exist; create it, of type kubernetes.io/tls", host)
@@ -121,6 +121,8 @@ def _usable(view: Reads, ingress: Ingress, key: PairKey, host: str) -> tuple[Key
         names = ", ".join(pair.names[:5]) or "no host"
         text = f"{where}: its certificate is for {names} and not for {host}; use one that is"
         return None, _problem(ingress, "CertificateNotCovering", text, host)
+    if pair.early:
+        return pair, Problem(ingress.ref, "CertificateEarly", f"{where}: {pair.early}. Until then clients refuse it")
     return pair, None
 
 
