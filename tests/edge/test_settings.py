@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.option_keys import TEMPLATE_KEY
 from nginx_config_renderer.program import PROGRAM
+from tests.disk import no_room, small_disk
 from tests.edge.fleet import Server, busy, fleet
-from tests.edge.world import NGINX, EdgeWorld, ask, edge
+from tests.edge.world import NGINX, SOON, EdgeWorld, ask, edge
 
 HOST = "shop.example"
 OURS = (PROGRAM.parent / "templates" / TEMPLATE).read_text()
@@ -112,6 +115,73 @@ async def test_a_kept_configmap_that_is_good_no_more_is_left_aside(world: EdgeWo
         again = Configurator(await Configuration.of(world.settings.edge(), NGINX), world.settings.options, kept)
         await again.begin()
         assert "client_max_body_size 1048576;" in (world.settings.state / "nginx.conf").read_text()
+
+
+# ---- a disk that is full
+
+
+@pytest.fixture
+async def cramped(tmp_path: Path) -> AsyncIterator[EdgeWorld]:
+    """An edge whose directory is on a small disk of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts a small disk")
+    with small_disk(tmp_path):
+        async with edge(tmp_path) as world:
+            await world.put(service("web"), *await world.serve("web"), ingress("shop", rule(HOST, "/", "web:80")))
+            yield world
+
+
+async def test_a_full_disk_leaves_nginx_its_configuration_and_says_where_room_is_needed(cramped: EdgeWorld) -> None:
+    await cramped.configure({"proxy-body-size": "1k"})
+    with no_room(cramped.settings.state):
+        await cramped.configure({"proxy-body-size": "4k"})
+        conf = cramped.settings.state / "nginx.conf"
+        said = f"a new configuration of nginx cannot be written to {conf}: No space left on device; the one before stays in force"
+        assert reasons(cramped) == [f"{said} until there is room"]
+        assert cramped.configurator.unwritten == reasons(cramped)[0]
+        assert (await post(cramped, 2000)) == 413
+        await cramped.put(ingress("new", rule("new.example", "/", "web:80")))
+        assert (await cramped.ask("new.example")).by == "web", "routes do not wait for it"
+    await cramped.configure({"proxy-body-size": "4k"})
+    assert (await post(cramped, 2000)) == 200
+    assert reasons(cramped) == []
+    assert cramped.configurator.unwritten is None
+
+
+async def test_a_renderer_starts_on_a_full_disk_and_writes_nothing_that_is_there(cramped: EdgeWorld) -> None:
+    await cramped.configure({"proxy-body-size": "1k"})
+    with no_room(cramped.settings.state):
+        again = Configurator(
+            await Configuration.of(cramped.settings.edge(), NGINX),
+            cramped.settings.options,
+            cramped.settings.state / "options.json",
+        )
+        await again.begin()
+        await cramped.configure({"proxy-body-size": "1k"})
+        assert reasons(cramped) == []
+        assert (again.unwritten, cramped.configurator.unwritten, cramped.configurator.unkept) == (None, None, None)
+
+
+async def test_a_renderer_with_other_settings_starts_on_a_full_disk_and_nginx_goes_on_with_what_it_has(cramped: EdgeWorld) -> None:
+    with no_room(cramped.settings.state):
+        again = Configurator(await cramped.another(workers=1), cramped.settings.options, cramped.settings.state / "options.json")
+        await again.begin()
+        assert "cannot be written" in str(again.unwritten)
+        assert (await cramped.ask(HOST)).by == "web"
+
+
+async def test_what_a_full_disk_did_not_keep_is_told_and_kept_when_there_is_room(world: EdgeWorld) -> None:
+    kept = world.settings.state / "options.json"
+    kept.unlink(missing_ok=True)
+    kept.mkdir()  # no file can take its place
+    configuring = asyncio.create_task(world.configure({"proxy-body-size": "1k"}))
+    await wait_until(lambda: world.configurator.unkept is not None, within=SOON)
+    assert str(world.settings.state) in str(world.configurator.unkept)
+    assert (await post(world, 2000)) == 413, "and it is in force"
+    kept.rmdir()
+    await configuring
+    assert world.configurator.unkept is None
+    assert json.loads(kept.read_text()) == {"proxy-body-size": "1k"}
 
 
 # ---- whose address it is

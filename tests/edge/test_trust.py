@@ -104,7 +104,7 @@ async def watched(tmp_path: Path) -> AsyncIterator[Watched]:
         facts = FactPublisher(bus)
         reports = Reports(facts, service="edge", cluster="local", instance="i")
         intake = Intake(world.wanted, world.applier, world.files, reports)
-        teller = Teller(world.wanted, world.applier, world.files, intake, reports)
+        teller = Teller(world.wanted, world.applier, world.files, intake, reports, configurator=world.configurator)
         tasks = [
             asyncio.create_task(one) for one in (facts.run(), intake.follow(bus, "local", world.settings.configmaps), teller.run())
         ]

@@ -218,6 +218,7 @@ class EdgeWorld:
         raw = config_map(name, data, namespace) if data is not None else None
         await self.configurator.take(ConfigMap.project(raw) if raw is not None else None, self)
         await wait_until(self._is_configured, within=SOON)
+        await wait_until(lambda: self.configurator.settled, within=SOON)
         await self.settle()
 
     async def _is_configured(self) -> bool:
@@ -252,11 +253,13 @@ class EdgeWorld:
         """Nginx has the ports that are asked for, but for those that cannot be."""
         self.wanted.entering.refuse(await self.configurator.listen(self.wanted.entering.listeners))
         await wait_until(self._is_configured, within=SOON)
+        await wait_until(lambda: self.configurator.settled, within=SOON)
         await self.settle()
 
     async def secure(self) -> None:
         """Nginx can hold backends to what they must prove."""
         assert await self.configurator.secure(self.wanted.secured, self.wanted.authorities) is None
+        await wait_until(lambda: self.configurator.settled, within=SOON)
         self._take(self.wanted.install(self.configurator.secured))
         await self.settle()
 
@@ -308,7 +311,7 @@ async def edge(
     async with AsyncExitStack() as stack, Admin(chosen.admin_socket) as admin, asyncio.TaskGroup() as group:
         world = EdgeWorld(chosen, admin, stack, configuration, installation, contained=contained)
         await world.configurator.begin()
-        world.keeping = group.create_task(configuration.keep(admin))
+        world.keeping = group.create_task(world.configurator.keep(admin))
         tasks = [
             world.keeping,
             group.create_task(world.nginx.run()),

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 def atomic_write(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
-    """Makes `path` hold `data`, with exactly `mode` and `owner` (uid, gid), or raises OSError and leaves what was there."""
+    """Makes `path` hold `data`, with exactly `mode` and `owner` (uid, gid), or raises OSError with its name and leaves what was there."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -49,8 +49,10 @@ def atomic_write(path: Path, data: bytes, mode: int = 0o644, owner: tuple[int, i
             file.flush()
             os.fsync(handle)
         Path(name).replace(path)
-    except BaseException:  # whatever ends this, a cancellation too, leaves no draft behind
+    except BaseException as error:  # whatever ends this, a cancellation too, leaves no draft behind
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
     _sync_directory(path.parent)
 

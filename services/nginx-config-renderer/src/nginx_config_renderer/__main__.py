@@ -39,7 +39,7 @@ async def compose(app: App[Settings]) -> None:
     except (BadConfigurationError, OSError) as error:
         raise Fatal(f"nginx cannot be configured in {settings.state}: {error}") from error
     admin = await app.enter(Admin(settings.admin_socket))
-    app.spawn("configuration", nginx.keep(admin))
+    app.spawn("configuration", configurator.keep(admin))
     if settings.log_directory is not None and settings.log_rotate:
         app.spawn("logs", LogFiles(settings.log_directory, settings.rotation, admin).run())
     wanted = Wanted(
@@ -67,7 +67,7 @@ async def compose(app: App[Settings]) -> None:
     app.spawn("emergencies", emergencies.run())
     questions = Questions(wanted, applier, settings.inquiry_socket, settings.instance)
     app.spawn("questions", questions.run(bus, settings.cluster, SERVICE))
-    app.spawn("tell", Teller(wanted, applier, files, intake, reports).run())
+    app.spawn("tell", Teller(wanted, applier, files, intake, reports, configurator=configurator).run())
 
 
 def main() -> None:

@@ -30,9 +30,9 @@ def sweep(directory: Path, used: Sequence[SecureLocation]) -> None:
             path.unlink(missing_ok=True)
 
 
-def save(kept: Path, used: Sequence[SecureLocation]) -> None:
-    """Keeps the locations for a renderer that starts while the bus is away."""
-    atomic_write(kept, json.dumps(as_data(used)).encode())
+def dumped(used: Sequence[SecureLocation]) -> bytes:
+    """The locations as they are kept for a renderer that starts while the bus is away."""
+    return json.dumps(as_data(used)).encode()
 
 
 def load(kept: Path, directory: Path) -> tuple[SecureLocation, ...]:

@@ -29,7 +29,7 @@ from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.streams import Listener
 from nginx_config_renderer.wanted import FOLLOWED, News, Wanted
 
-_TRY_PORTS: Final = 10.0  # seconds between two looks at a port that another program has
+_AGAIN: Final = 10.0  # seconds until what could not be is tried again: a port that another program has, a disk that is full
 
 
 def follower(bus: Bus, cluster: str, configmaps: Sequence[ObjectRef]) -> Follower:
@@ -103,9 +103,11 @@ class Intake:
         self._hand_on(self._wanted.accept(usual, refused))
 
     async def configure(self, configurator: Configurator) -> None:
-        """Hands each state of the ConfigMap on, until cancelled."""
+        """Hands each state of the ConfigMap on, until cancelled. What the disk did not take is tried again."""
         while True:
-            await self.options.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN if self._options_known and configurator.unwritten else None):
+                    await self.options.wait()
             self.options.clear()
             await configurator.take(self._wanted.options, self)
 
@@ -114,7 +116,7 @@ class Intake:
         refused: Mapping[Listener, str] = {}
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TRY_PORTS if refused else None):
+                async with asyncio.timeout(_AGAIN if refused or configurator.unwritten else None):
                     await self.listeners.wait()
             self.listeners.clear()
             refused = await configurator.listen(self._wanted.entering.listeners)
@@ -127,7 +129,7 @@ class Intake:
         trouble: str | None = None
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TRY_PORTS if trouble else None):
+                async with asyncio.timeout(_AGAIN if trouble else None):
                     await self.secured.wait()
             self.secured.clear()
             self._secure_later = bool(self._wanted.awaited)

@@ -79,6 +79,16 @@ class Configuration:
         """The locations in it for backends that must prove who they are."""
         return self._edge.secured
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is one that nginx can start with, of a renderer before us at least."""
+        return (Path(self._edge.state) / "nginx.conf").is_file()
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether nginx has it."""
+        return self._in_force.is_set()
+
     async def in_force(self) -> None:
         """Comes back when nginx has it."""
         await self._in_force.wait()

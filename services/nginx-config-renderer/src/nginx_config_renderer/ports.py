@@ -10,7 +10,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from common.process import atomic_write
 from nginx_config_renderer.entering import listeners_of
 from nginx_config_renderer.streams import TCP, Listener
 
@@ -42,6 +41,6 @@ def load(kept: Path) -> tuple[Listener, ...]:
         return ()
 
 
-def save(kept: Path, listeners: Sequence[Listener]) -> None:
-    """Keeps them for a renderer that starts while the bus is away."""
-    atomic_write(kept, json.dumps([astuple(one) for one in listeners]).encode())
+def dumped(listeners: Sequence[Listener]) -> bytes:
+    """The same as they are kept for a renderer that starts while the bus is away."""
+    return json.dumps([astuple(one) for one in listeners]).encode()

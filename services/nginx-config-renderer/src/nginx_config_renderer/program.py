@@ -19,8 +19,10 @@ def copy_program(target: Path) -> None:
     """Puts the program for nginx where nginx reads it: it may be another container, and another user, than ours."""
     for source in _sources():
         copy = target / source.relative_to(PROGRAM)
-        copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        atomic_write(copy, source.read_bytes(), 0o644)
+        text = source.read_bytes()
+        if not copy.is_file() or copy.read_bytes() != text:
+            copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            atomic_write(copy, text, 0o644)
 
 
 def _sources() -> Iterator[Path]:

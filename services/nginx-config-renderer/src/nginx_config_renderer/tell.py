@@ -15,6 +15,7 @@ from common.contracts.problems import Problem
 from common.runtime.reports import Reports
 from nginx_config_renderer import metrics
 from nginx_config_renderer.apply import Applier
+from nginx_config_renderer.configure import Configurator
 from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.wanted import Wanted
@@ -27,8 +28,11 @@ GATHER: Final = 0.1  # seconds in which news gather
 class Teller:
     """Tells what `wanted` and `applier` know."""
 
-    def __init__(self, wanted: Wanted, applier: Applier, files: StreamFiles, intake: Intake, reports: Reports) -> None:
+    def __init__(
+        self, wanted: Wanted, applier: Applier, files: StreamFiles, intake: Intake, reports: Reports, *, configurator: Configurator
+    ) -> None:
         self._wanted = wanted
+        self._configurator = configurator
         self._applier = applier
         self._files = files
         self._intake = intake
@@ -43,6 +47,8 @@ class Teller:
                 self._tell_applied()
             self._reports.alert("MessagesUntrusted", "critical", self._wanted.untrusted)
             self._reports.alert("TablesFull", "critical", self._applier.full)
+            self._reports.alert("ConfigurationStale", "critical", self._configurator.unwritten)
+            self._reports.alert("ConfigurationUnkept", "warning", self._configurator.unkept)
             self._reports.alert("JournalStale", "warning", self._applier.unwritten)
             self._reports.alert("StreamsStale", "critical", self._files.trouble)
             with contextlib.suppress(TimeoutError):
