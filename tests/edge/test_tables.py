@@ -17,7 +17,7 @@ import pytest
 from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress, rule, service
 from nginx_config_renderer import metrics
-from nginx_config_renderer.admin import AdminError
+from nginx_config_renderer.admin import AdminError, Status
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal, Journals
 from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
@@ -30,12 +30,30 @@ SHOP = ingress("shop", rule("shop.example", "/", "web:80"))
 LARGE = ingress("large", *(rule("large.example", f"/{number:03}{'x' * 200}", "web:80") for number in range(50)))
 
 
-@dataclass(frozen=True)
+WEB = (BACKENDS, "default/web:80")
+
+
+@dataclass
 class Fixed:
-    """Entries that stay as they are."""
+    """Entries that stay as they are, unless a test changes them."""
 
     entries: Mapping[Entry, str]
     unknown: frozenset[Entry] = frozenset()
+
+
+@contextlib.asynccontextmanager
+async def successor(own: EdgeWorld, wants: Fixed, journal: str = "journal") -> AsyncIterator[Applier]:
+    """The renderer that comes after the edge's own, which is away; it has compared nginx with what it wants."""
+    own.applier.hold()
+    journals = Journals(Journal(own.settings.state / journal), None)
+    applier = Applier(own.admin, journals, wants)
+    applier.release()
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(applier.run())
+        await wait_until(lambda: applier.settled, within=SOON)
+        yield applier
+        running.cancel()
+    journals.close()
 
 
 async def shop(world: EdgeWorld) -> None:
@@ -158,20 +176,64 @@ async def test_what_a_full_disk_did_not_take_is_in_the_journal_when_there_is_roo
 async def test_a_renderer_that_starts_again_pushes_the_difference_and_no_more(own: EdgeWorld) -> None:
     await shop(own)
     await own.put(ingress("old", rule("old.example", "/", "web:80")))
-    own.applier.hold()
     entries = {entry: value for entry, value in own.wanted.entries.items() if entry != (HOSTS, "old.example")}
     entries[HOSTS, "new.example"] = entries[HOSTS, "shop.example"]
     written = _written()
-    journal = Journals(Journal(own.settings.state / "journal-2"), None)
-    successor = Applier(own.admin, journal, Fixed(entries))
-    successor.release()
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(successor.run())
-        await wait_until(lambda: successor.settled, within=SOON)
-        running.cancel()
-    journal.close()
+    async with successor(own, Fixed(entries), "journal-2"):
+        pass
     assert await own.holds() == {entry: digest(value) for entry, value in entries.items()}
     assert _written() - written == 2, "one host came, one went, and nothing else was touched"
+
+
+async def test_what_a_renderer_that_starts_again_does_not_know_yet_outlives_nginx_too(own: EdgeWorld) -> None:
+    await shop(own)
+    await own.put(ingress("old", rule("old.example", "/", "web:80")))
+    entries = dict(own.wanted.entries) | {WEB: "[]"}
+    del entries[HOSTS, "old.example"]
+    async with successor(own, Fixed(entries, frozenset({WEB}))):
+        pass
+    await _restart(own)
+    assert {host: (await own.ask(host)).by for host in ("shop.example", "old.example")} == {
+        "shop.example": "web",
+        "old.example": "404",
+    }
+
+
+async def test_when_a_renderer_knows_everything_the_journal_has_everything_whatever_it_had_before(own: EdgeWorld) -> None:
+    await shop(own)
+    wants = Fixed(dict(own.wanted.entries), frozenset({WEB}))
+    journal = own.settings.state / "journal"
+    journal.unlink()
+    async with successor(own, wants) as applier:
+        assert b'["backends",' not in journal.read_bytes()
+        wants.unknown = frozenset()
+        applier.want([WEB])
+        await wait_until(lambda: b'["backends",' in journal.read_bytes(), within=SOON)
+    await _restart(own)
+    assert (await own.ask("shop.example")).by == "web"
+
+
+async def test_a_bus_that_is_lost_while_nginx_is_compared_takes_nothing_from_the_journal(
+    own: EdgeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop(own)
+    wants, compare, asked = Fixed(dict(own.wanted.entries)), own.admin.digest, asyncio.Event()
+
+    async def lost_meanwhile() -> tuple[Status, dict[Entry, str]]:
+        answer = await compare()
+        if wants.entries and asked.is_set():
+            applier.hold()
+            wants.entries = {}
+        asked.set()
+        return answer
+
+    monkeypatch.setattr(own.admin, "digest", lost_meanwhile)
+    async with successor(own, wants) as applier:
+        applier.hold()
+        applier.release()
+        await wait_until(lambda: not wants.entries, within=SOON)
+    await _restart(own)
+    assert (await own.ask("shop.example")).by == "web"
 
 
 async def test_a_push_that_was_made_for_another_state_changes_nothing_and_leads_to_a_comparison(own: EdgeWorld) -> None:

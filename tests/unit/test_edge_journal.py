@@ -9,7 +9,7 @@ import pytest
 from tests.disk import files_up_to
 
 from nginx_config_renderer.journal import Journal, Journals
-from nginx_config_renderer.plan import HOSTS, PAIRS, Entry, Write
+from nginx_config_renderer.plan import HOSTS, PAIRS, POLICIES, Entry, Write
 
 SMALL = Write(HOSTS, "small.example", "{}")
 LARGE = Write(HOSTS, "large.example", "x" * 5000)
@@ -27,7 +27,7 @@ def held(path: Path) -> dict[Entry, str]:
     found: dict[Entry, str | None] = {}
     for line in path.read_bytes().splitlines():
         if hashlib.md5(line[33:], usedforsecurity=False).hexdigest() == line[:32].decode():
-            found |= {(table, key): value for table, key, value in json.loads(line[33:])["writes"]}
+            found |= {(table, key): value for table, key, value in json.loads(line[33:].decode(errors="surrogateescape"))["writes"]}
     return {entry: value for entry, value in found.items() if value is not None}
 
 
@@ -72,14 +72,19 @@ def test_a_journal_that_was_written_again_is_whole_and_there_is_no_trouble_any_m
     assert held(tmp_path / "journal") == {(HOSTS, "large.example"): LARGE.value, (HOSTS, "small.example"): "{}"}
 
 
-def test_what_is_added_to_a_journal_that_a_crash_cut_off_is_not_spoilt_by_it(tmp_path: Path) -> None:
-    public, secret = Journal(tmp_path / "journal"), Journal(tmp_path / "keys")
-    secret.rewrite({(PAIRS, "a"): "1", (PAIRS, "b"): "2"}, 1)
-    secret.close()
-    with (tmp_path / "keys").open("ab") as file:
-        file.write(b'0123456789abcdef0123456789abcdef {"to":2,"wri')
-    both = Journals(public, secret)
-    both.rewrite({(PAIRS, "c"): "3"}, 2, complete=False)
-    assert spoilt(tmp_path / "keys") == 0
-    assert held(tmp_path / "keys") == {(PAIRS, "a"): "1", (PAIRS, "b"): "2", (PAIRS, "c"): "3"}
+def test_what_nobody_knows_yet_stays_in_the_journal_as_it_was_and_what_a_crash_cut_off_spoils_nothing(tmp_path: Path) -> None:
+    both = Journals(Journal(tmp_path / "journal"), Journal(tmp_path / "keys"))
+    host, policy, gone = (HOSTS, "a.example\udcff"), (POLICIES, "shop/web"), (POLICIES, "shop/gone")
+    before = {(PAIRS, "a"): "1", (PAIRS, "b"): "2", host: "\udcff", policy: "{}", gone: "{}", (HOSTS, "b.example"): "{}"}
+    both.rewrite(before, 1)
+    both.append([Write(*policy, '{"force":true}'), Write(*gone, None), Write(PAIRS, "a", "4")], 2)
+    both.close()
+    for name in ("journal", "keys"):
+        with (tmp_path / name).open("ab") as file:
+            file.write(b'0123456789abcdef0123456789abcdef {"to":2,"wri')
+    unknown = {(PAIRS, "a"), host, policy, gone, (HOSTS, "never.example")}
+    both.rewrite({(PAIRS, "c"): "3", policy: '{"deny":true}', (HOSTS, "c.example"): "{}"}, 2, unknown)
+    assert held(tmp_path / "keys") == {(PAIRS, "a"): "4", (PAIRS, "c"): "3"}
+    assert held(tmp_path / "journal") == {host: "\udcff", policy: '{"force":true}', (HOSTS, "c.example"): "{}"}
+    assert spoilt(tmp_path / "keys") == spoilt(tmp_path / "journal") == 0
     both.close()

@@ -61,6 +61,7 @@ class Applier:
         self._offer_at = 0.0
         self._released = False
         self._compared = False
+        self._partial = False  # whether the journal has entries that nobody knew when it was written
         self._wake = asyncio.Event()
 
     @property
@@ -149,9 +150,11 @@ class Applier:
         unknown = self._wants.unknown
         entries = self._running.keys() | self._wants.entries.keys()
         differing = [entry for entry in entries - unknown if self._differs(entry)]
+        if not self._released:  # held back meanwhile: what is wanted now is half of it
+            return
         log.info("tables.compared", instance=status.instance, entries=len(self._running), differing=len(differing))
         self.revision = status.revision
-        self._journal.rewrite(self._wants.entries, status.revision, complete=not unknown)
+        self._rewrite()
         self._dirty, self._under_way = {}, {}
         self.want(differing)
         self._instance, self.trouble = status.instance, None
@@ -172,6 +175,8 @@ class Applier:
         for since in self._under_way.values():
             metrics.LATENCY.observe(now - since)
         self._under_way = {}
+        if self._partial and not self._wants.unknown:
+            self._rewrite()
         if self._instance is not None:
             for resource, seconds in self.ledger.end(time.time()):
                 metrics.PROPAGATION.labels(resource.plural).observe(seconds)
@@ -190,7 +195,11 @@ class Applier:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        self._journal.rewrite(self._wants.entries, self.revision, complete=not self._wants.unknown)
+        """Makes the journal what nginx should hold, unless that is not known now."""
+        if self._released:
+            unknown = self._wants.unknown
+            self._journal.rewrite(self._wants.entries, self.revision, unknown)
+            self._partial = bool(unknown)
 
     def _note(self, write: Write, refusal: str | None) -> None:
         """What became of a write. A refused entry is not there any more, not even as it was before."""

@@ -1,9 +1,9 @@
 """The journal: what was pushed to nginx, for the time when nginx starts and nobody is there to push it.
 
 A file of lines, one a push: the MD5 of its JSON, and that. It is written before the push itself, and read by nginx's program when its
-memory is empty. When it has become much longer than what it amounts to, it is written anew, whole or not at all. A crash may cut its last
-line off, and a disk may spoil any: a line that is not what its hash says is left out and told, and all others count. A full disk may take a
-part of a line: that part is taken back, so that nothing is ever written behind it.
+memory is empty. When it has become much longer than what it amounts to, it is written anew, whole or not at all; what nobody knows yet then
+stays as it was. A crash may cut its last line off, and a disk may spoil any: a line that is not what its hash says is left out and told,
+and all others count. A full disk may take a part of a line: that part is taken back, so that nothing is ever written behind it.
 
 It is not forced to the disk line by line: it must survive the death of a process, and after that of the machine the renderer pushes anew.
 """
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
@@ -54,16 +54,12 @@ class Journals:
         """Whether a file could not be written, and it is time to `rewrite` them."""
         return any(one.due for one in self._all)
 
-    def rewrite(self, entries: Mapping[Entry, str], revision: int, *, complete: bool = True) -> None:
-        """Makes the files amount to `entries` at `revision`. Unless they are complete, key pairs that were kept before are kept on."""
-        self._public.rewrite({entry: value for entry, value in entries.items() if entry[0] not in SECRET}, revision)
-        secret = {entry: value for entry, value in entries.items() if entry[0] in SECRET}
-        if self._secret is None:
-            return
-        if complete:
-            self._secret.rewrite(secret, revision)
-        else:
-            self._secret.extend(secret, revision)
+    def rewrite(self, entries: Mapping[Entry, str], revision: int, unknown: Collection[Entry] = ()) -> None:
+        """Makes the files amount to `entries` at `revision`. What is `unknown` stays in them as it is."""
+        self._public.rewrite({entry: value for entry, value in entries.items() if entry[0] not in SECRET}, revision, unknown)
+        if self._secret is not None:
+            secret = {entry: value for entry, value in entries.items() if entry[0] in SECRET}
+            self._secret.rewrite(secret, revision, unknown)
 
     def append(self, writes: Sequence[Write], revision: int) -> bool:
         """Adds a push that leads to `revision`. Whether the files can stay as they are; if not, `rewrite` them."""
@@ -99,36 +95,24 @@ class Journal:
         """Whether it could not be written, and it is time to try again."""
         return self._file is None and time.monotonic() >= self._again
 
-    def rewrite(self, entries: Mapping[Entry, str], revision: int) -> None:
-        """Makes the journal amount to `entries` at `revision`, in as few lines as can be."""
+    def rewrite(self, entries: Mapping[Entry, str], revision: int, unknown: Collection[Entry] = ()) -> None:
+        """Makes the journal amount to `entries` at `revision`, in as few lines as can be. What is `unknown` stays in it as it is."""
         self.close()
-        writes = [Write(table, key, value) for (table, key), value in sorted(entries.items())]
-        text = b"".join(line(chunk, revision) for chunk in chunks(writes))
         try:
+            known = {entry: value for entry, value in entries.items() if entry not in unknown}
+            kept = _read(self._path, unknown) if unknown else {}
+            writes = [Write(table, key, value) for (table, key), value in sorted((known | kept).items())]
+            text = b"".join(line(chunk, revision) for chunk in chunks(writes))
             atomic_write(self._path, text, _PRIVATE if self._owner else _MODE, self._owner)
-            self._open()
+            self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab")
         except OSError as error:
             return self._fail(error)
         self._size = len(text)
         self._limit = max(_SMALL, _GROWTH * len(text))
-        return self._mended()
-
-    def extend(self, entries: Mapping[Entry, str], revision: int) -> None:
-        """Adds `entries` at `revision` to what the file has."""
-        self.close()
-        try:
-            whole = self._path.read_bytes().rfind(b"\n") + 1
-            os.truncate(self._path, whole)  # a crash may have cut the last line off
-            self._open()
-        except FileNotFoundError:
-            return self.rewrite(entries, revision)
-        except OSError as error:
-            return self._fail(error)
-        self._size = 0
-        self._limit = _SMALL + whole
-        for chunk in chunks([Write(table, key, value) for (table, key), value in sorted(entries.items())]):
-            self.append(chunk, revision)
-        return self._mended() if self._file is not None else None
+        if self.trouble is not None:
+            log.info("journal.mended", path=str(self._path))
+        self.trouble = None
+        return self._tries.done()
 
     def append(self, writes: Sequence[Write], revision: int) -> bool:
         """Adds a push that leads to `revision`. Whether the journal can stay as it is; if not, `rewrite` it."""
@@ -148,15 +132,6 @@ class Journal:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-    def _open(self) -> None:
-        self._file = FileIO(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), "ab")
-
-    def _mended(self) -> None:
-        if self.trouble is not None:
-            log.info("journal.mended", path=str(self._path))
-        self.trouble = None
-        self._tries.done()
 
     def _fail(self, error: OSError) -> None:
         self.close()
@@ -195,6 +170,25 @@ def line(writes: Sequence[Write], revision: int) -> bytes:
     """A push as a line of the journal. The hash guards against what is broken, not against who may write there."""
     text = to_bytes(json.dumps({"to": revision, "writes": as_lists(writes)}, ensure_ascii=False, separators=(",", ":")))
     return hashlib.md5(text, usedforsecurity=False).hexdigest().encode() + b" " + text + b"\n"
+
+
+def _read(path: Path, entries: Container[Entry]) -> dict[Entry, str]:
+    """What a journal has of some entries. Without a file that is nothing."""
+    found: dict[Entry, str] = {}
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for write in (write for text in file for write in _writes(text) if (write.table, write.key) in entries):
+            if write.value is None:
+                found.pop((write.table, write.key), None)
+            else:
+                found[write.table, write.key] = write.value
+    return found
+
+
+def _writes(text: bytes) -> Iterator[Write]:
+    """The push that a line is, or nothing: as nginx's program does, it leaves out what is not what its hash says."""
+    hashed, _, push = text.rstrip(b"\n").partition(b" ")
+    if hashlib.md5(push, usedforsecurity=False).hexdigest().encode() == hashed:
+        yield from (Write(*one) for one in json.loads(push.decode(errors="surrogateescape"))["writes"])
 
 
 def as_lists(writes: Sequence[Write]) -> list[list[Any]]:
