@@ -59,7 +59,7 @@ def _deploy(cluster: Cluster, namespace: str) -> str:
 
 def _endpoints(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     slices = json.loads(cluster.kubectl("-n", namespace, "get", "endpointslices", "-o", "json"))
-    return [endpoint for piece in slices["items"] for endpoint in piece["endpoints"]]
+    return [endpoint for piece in slices["items"] for endpoint in piece["endpoints"] or ()]
 
 
 def _ready(cluster: Cluster, namespace: str) -> list[bool]:

@@ -53,6 +53,19 @@ async def test_every_request_is_counted_once_with_its_bytes_and_times(world: Edg
     assert found["seaway_edge_uncounted_total", ""] == 0
 
 
+async def test_counts_of_more_ingresses_than_are_written_at_once_are_all_there_and_nginx_warns_of_nothing(world: EdgeWorld) -> None:
+    names = [f"shop-{number}" for number in range(250)]
+    await world.put(*(ingress(name, rule(f"{name}.example", "/", "web:80")) for name in names))
+    for name in names:
+        assert (await world.ask(f"{name}.example")).status == 200
+
+    async def all_there() -> bool:
+        found = await scraped(world)
+        return all(found.get(("seaway_edge_requests_total2xx", name)) == 1 for name in names)
+
+    await wait_until(all_there, within=SOON)
+
+
 async def test_requests_that_overlap_are_each_counted_for_their_own_ingress(world: EdgeWorld) -> None:
     together = asyncio.Barrier(40)
 

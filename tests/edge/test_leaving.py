@@ -41,13 +41,13 @@ async def test_a_rolling_restart_of_two_edges_fails_no_request_of_a_client_that_
 
 
 async def _is_back(world: EdgeWorld, starts: int) -> bool:
-    return world.nginx.starts > starts and world.settings.admin_socket.exists() and (await world.ask(HOST)).by == "web"
+    return world.nginx.starts > starts and world.settings.admin_socket.is_socket() and (await world.ask(HOST)).by == "web"
 
 
 async def _visit(worlds: Sequence[EdgeWorld], seen: Counter[str]) -> None:
     """Asks without a pause, the first edge that is said to be ready; where nobody listens, the next one."""
     while True:
-        ready = [world for world in worlds if world.settings.admin_socket.exists()]
+        ready = [world for world in worlds if world.settings.admin_socket.is_socket()]
         seen["elsewhere"] += ready[:1] != [worlds[0]]
         for world in ready or worlds:
             try:
@@ -111,4 +111,4 @@ async def test_an_upgraded_connection_goes_on_after_that_and_ends_when_its_time_
 
 
 async def _is_up_again(world: EdgeWorld) -> bool:
-    return world.nginx.starts > 1 and world.settings.admin_socket.exists()
+    return world.nginx.starts > 1 and world.settings.admin_socket.is_socket()

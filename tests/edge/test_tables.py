@@ -100,6 +100,7 @@ async def test_changes_under_load_reach_every_worker_without_a_reload_and_withou
 
 
 async def test_a_killed_worker_costs_its_own_requests_and_no_route(own: EdgeWorld) -> None:
+    own.expected += ("exited on signal 9",)
     await shop(own)
     for worker in _workers(own):
         os.kill(worker, signal.SIGKILL)

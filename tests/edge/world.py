@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
@@ -47,6 +48,10 @@ SOON = 20.0
 GRACE = "1"
 KEEP_NGINX = (ROOT / "services/keep.sh", ROOT / "services/nginx-config-renderer/nginx.sh")
 NGINX = THIS_MACHINE.program("nginx")
+
+# What nginx warns of since it concerns a client, a backend or a setting. Of itself it has nothing to warn of.
+_WARNING = re.compile(r" \[(warn|crit|alert|emerg)\] ")
+TOLD = ("] health.lua:", "] canary.lua:", "is buffered to a temporary file", "duplicate network")
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,7 @@ class EdgeWorld:
         self.configuration = configuration
         self.configurator = Configurator(configuration, settings.options, settings.state / "options.json")
         self.refused: tuple[Problem, ...] = ()
+        self.expected: tuple[str, ...] = TOLD
         self.admin = admin
         self.nginx = nginx_of(settings.state, installation, contained=contained)
         self.wanted = Wanted(
@@ -224,6 +230,12 @@ class EdgeWorld:
     async def _is_configured(self) -> bool:
         text = (self.settings.state / "nginx.conf").read_text()
         return (await self.admin.status()).fingerprint == fingerprint_of(text)
+
+    def warnings(self) -> list[str]:
+        """What nginx complained of, but for what it is expected to."""
+        log = self.settings.state / "logs/error.log"
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        return [line for line in lines if _WARNING.search(line) and not any(each in line for each in self.expected)]
 
     async def put(self, *objects: Raw) -> None:
         """Applies objects; nginx has them afterwards."""
@@ -328,3 +340,5 @@ async def edge(
             for task in tasks:
                 task.cancel()
             world.journal.close()
+    warnings = world.warnings()
+    assert not warnings, f"nginx warns: {warnings}"
