@@ -84,6 +84,19 @@ async def test_a_pattern_that_takes_for_ever_is_ended_and_the_request_answered(w
     await world.remove(slow, broken)
 
 
+async def test_a_client_whose_cookie_names_a_canary_without_endpoints_is_served_by_others(world: EdgeWorld) -> None:
+    async with fleet(world, "new", Server()) as slices:
+        shown = canary("new", 2, weight="100")
+        await world.put(main_route(affinity="cookie"), shown)
+        cookie, _, _ = (await ask(world.port, HOST)).headers["set-cookie"].partition("; ")
+        await world.put(canary("new", 2, weight="0"))
+        stays = await ask(world.port, HOST, headers={"Cookie": cookie})
+        assert (stays.status, stays.body) == (200, "ok")
+        await world.remove(*slices)
+        assert await answers(world, headers={"Cookie": cookie}) == {"main": 1}
+        await world.remove(shown)
+
+
 @pytest.mark.parametrize("variable", ["$remote_addr", "$binary_remote_addr"])
 async def test_a_client_stays_at_its_endpoint_by_its_address(world: EdgeWorld, variable: str) -> None:
     servers = [Server() for _ in range(3)]

@@ -74,7 +74,9 @@ end
 local function by_cookie(main, canaries, policy)
     local names, targets = { main.backend }, { [main.backend] = main }
     for _, one in ipairs(canaries) do
-        names[#names + 1], targets[one.target.backend] = one.target.backend, one.target
+        if able(one) then
+            names[#names + 1], targets[one.target.backend] = one.target.backend, one.target
+        end
     end
     return targets[sticky.meant(policy, names)]
 end
