@@ -279,6 +279,18 @@ async def test_a_client_stays_at_its_endpoint_by_a_cookie_and_finds_another_when
                 server.asked.clear()
 
 
+@pytest.mark.parametrize("status", [204, 302, 401, 404, 500, 503])
+async def test_a_client_gets_its_cookie_whatever_the_status_of_the_answer(world: EdgeWorld, status: int) -> None:
+    async def answers(asked: Asked) -> bytes | None:
+        return f"HTTP/1.1 {status} Said\r\nContent-Length: 0\r\n\r\n".encode()
+
+    async with fleet(world, "web", Server(answers), Server(answers)):
+        await world.put(shop(affinity="cookie"))
+        answer = await send(world, "GET / HTTP/1.1")
+        assert answer.status == status
+        assert answer.headers["set-cookie"].startswith("INGRESSCOOKIE=")
+
+
 async def test_a_forged_cookie_chooses_nothing_and_is_replaced(world: EdgeWorld) -> None:
     async with fleet(world, "web", Server(), Server()):
         await world.put(shop(affinity="cookie"))
