@@ -158,6 +158,29 @@ async def test_a_name_server_that_fails_takes_nothing_away_and_a_name_that_is_go
             assert "does not exist" in takes.found[2].problem
 
 
+async def test_a_renderer_that_starts_while_no_name_server_answers_leaves_nginx_the_last_addresses(own: EdgeWorld) -> None:
+    async with name_server() as (server, source), asyncio.timeout(SOON):
+        server.records = {f"{NAME} A": ("192.0.2.7",)}
+        await own.put(SHOP, leads_to(NAME, 8080))
+        async with looking_up(own, source) as takes:
+            await wait_until(lambda: takes.found)
+        await own.settle()
+        before = await own.holds()
+        own._take(own.wanted.unname(NAME))
+        own.applier.hold()
+        own.applier.release()
+        server.code = dns.rcode.SERVFAIL
+        async with looking_up(own, source) as takes:
+            await wait_until(lambda: takes.found)
+            await own.settle()
+            assert await own.holds() == before
+            assert any("cannot be looked up now" in problem.message for problem in own.wanted.problems)
+            server.code, server.records = dns.rcode.NOERROR, {f"{NAME} A": ("192.0.2.8",)}
+            await wait_until(lambda: len(takes.found) > 1, within=SOON)
+            await own.settle()
+            assert await own.holds() == own.should_hold() != before
+
+
 async def test_a_name_is_asked_for_no_more_often_than_its_records_say_and_not_after_its_last_use(own: EdgeWorld) -> None:
     async with name_server() as (server, source), asyncio.timeout(SOON):
         server.records, server.ttl = {f"{NAME} A": ("192.0.2.7",)}, 300

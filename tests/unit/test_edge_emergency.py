@@ -1,7 +1,10 @@
 """When a stand-by Service takes over: as a function of objects, and of what an edge saw over time."""
 
+import asyncio
 import itertools
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.messages import message
 
+from common.bus.facts import FactPublisher
+from common.bus.memory import MemoryBroker, MemoryBus
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
+from common.runtime.reports import Reports
+from common.testing import wait_until
 from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, rule, service
+from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.derive.emergency import EVERYTHING
+from nginx_config_renderer.emergencies import Emergencies
 from nginx_config_renderer.judge import FEWEST, Count, State, judge, reasons
 from nginx_config_renderer.model import BackendKey, Emergency, IngressKey
+from nginx_config_renderer.resolved import resolved
 from nginx_config_renderer.wanted import Wanted
 
 HOST = "shop.example"
@@ -106,6 +116,58 @@ def test_nothing_goes_by_itself_to_a_stand_by_without_endpoints_nor_in_manual_mo
     manual = World(shop())
     manual.live("web", "spare")
     assert manual.routes["/api"] == "default/api:80"
+
+
+def test_a_name_that_nobody_has_looked_up_yet_is_no_reason_to_go_to_the_stand_by() -> None:
+    world = World(shop("auto"))
+    world.live("web", "api", "spare")
+    api = service("api")
+    api["spec"] |= {"type": "ExternalName", "externalName": "api.example.org"}
+    world.put(api)
+    unheard = resolved("api.example.org", problem="no name server answers", known=False)
+    for found in (None, unheard):
+        if found is not None:
+            world.wanted.resolve(found)
+        assert world.routes["/api"] == "default/api:80"
+        assert world.wanted.standings[SHOP].unready == ()
+    world.wanted.resolve(resolved("api.example.org", problem="it does not exist"))
+    assert world.routes == {"": "default/web:80", "/api": "default/spare:80"}
+    assert world.wanted.standings[SHOP].unready == (API,)
+
+
+async def test_a_bus_that_is_lost_and_filled_again_by_and_by_sends_nothing_to_a_stand_by() -> None:
+    world = World(shop("auto"))
+    world.live("web", "api", "spare")
+    complete = False
+    looks = 0
+
+    class Whom:
+        def trip(self, key: IngressKey, reasons: Mapping[str, str]) -> None:
+            world.wanted.trip(key, reasons)
+
+    def is_complete() -> bool:
+        nonlocal looks
+        looks += 1
+        return complete
+
+    async def look() -> None:
+        before = looks
+        await wait_until(lambda: looks > before + 2)
+
+    reports = Reports(FactPublisher(MemoryBus(MemoryBroker())), service="renderer", cluster="local", instance="one")
+    watch = Emergencies(lambda: world.wanted.standings, Whom(), Admin(Path()), reports, complete=is_complete, look=0)
+    running = asyncio.create_task(watch.run())
+    world.dead("web", "api")
+    await look()
+    world.live("web", "api")
+    complete = True
+    await look()
+    assert world.wanted.standings[SHOP].diverted == ()
+    world.dead("web")
+    await look()
+    world.live("web")
+    assert world.routes == {"": "default/spare:80", "/api": "default/api:80"}, "what is known to be so is acted on"
+    running.cancel()
 
 
 def test_what_an_edge_found_out_holds_for_one_backend_or_for_all() -> None:

@@ -128,6 +128,16 @@ def test_a_failed_lookup_is_told_and_the_last_addresses_stay() -> None:
     assert told(wanted) == {"NameUnresolved": f"Service default/web: {NAME} cannot be looked up now"}
 
 
+def test_while_nobody_ever_said_what_a_name_means_that_is_told_and_nginx_keeps_what_it_has() -> None:
+    wanted = wanted_of(SHOP, leads_to(NAME, 80))
+    news = wanted.resolve(resolved(NAME, problem=f"{NAME} cannot be looked up now", known=False))
+    assert news.entries == frozenset()
+    assert wanted.unknown == {(BACKENDS, "default/web:80")}
+    assert told(wanted) == {"NameUnresolved": f"Service default/web: {NAME} cannot be looked up now"}
+    assert wanted.resolve(resolved(NAME)).entries == {(BACKENDS, "default/web:80")}, "it is known to have no address"
+    assert not wanted.unknown
+
+
 def test_a_new_snapshot_keeps_what_names_mean() -> None:
     wanted = wanted_of(SHOP, leads_to(NAME, 80))
     wanted.resolve(resolved(NAME, ("10.0.0.7",)))

@@ -33,7 +33,9 @@ class Trips(Protocol):
 
 
 class Emergencies:
-    """The watch over `standings`, which says how it stands now. Nothing is told before these are `complete`."""
+    """The watch over `standings`, which says how it stands now. Nothing is judged or told before these are `complete`: of a bus that is
+    filled again by and by, the last endpoints may come after all Ingresses.
+    """
 
     def __init__(
         self,
@@ -61,8 +63,10 @@ class Emergencies:
             await asyncio.sleep(self._look)
 
     async def _once(self, now: float) -> None:
+        counts = await self._counts(now)
+        if not self._complete():
+            return
         standings = dict(self._standings())
-        counts = await self._counts(standings, now)
         for key in self._states.keys() - standings.keys():
             del self._states[key]
             self._whom.trip(key, {})
@@ -74,16 +78,15 @@ class Emergencies:
             self._states[key] = after
             if reasons(after, EVERYTHING) != reasons(before, EVERYTHING):
                 self._whom.trip(key, reasons(after, EVERYTHING))
-        if self._complete():
-            self._tell()
+        self._tell()
 
     def _judged(self, state: State, standing: Standing, count: Count | None, now: float) -> State:
         if not standing.emergency.auto:
             return State()
         return judge(state, standing.emergency, {str(backend) for backend in standing.unready}, count, now)
 
-    async def _counts(self, standings: Mapping[IngressKey, Standing], now: float) -> Mapping[IngressKey, Count]:
-        asked = {str(key): key for key, one in standings.items() if one.emergency.auto and one.emergency.threshold}
+    async def _counts(self, now: float) -> Mapping[IngressKey, Count]:
+        asked = {str(key): key for key, one in self._standings().items() if one.emergency.auto and one.emergency.threshold}
         if not asked or now - self._counted < _COUNT_EVERY:
             return {}
         self._counted = now

@@ -2,7 +2,8 @@
 
 It is level-triggered, like the keyring: it compares which names are needed with what it has, and looks up the difference, and each name
 again when the time of its records is over (TTL, RFC 1035 §3.2.1). IPv6 addresses are used where a name has no others, as in ingress-nginx.
-A lookup that fails leaves the last addresses in force; a name that is said not to exist has none any more.
+A lookup that fails leaves the last addresses in force, those that nginx has if it was the first one; a name that is said not to exist has
+none any more.
 """
 
 import asyncio
@@ -151,8 +152,8 @@ class Names:
         except Missing as error:
             return _again(before, resolved(name, problem=str(error)))
         except Unanswered as error:
-            last = before.found if before is not None else resolved(name)
-            return _again(before, resolved(name, last.addresses, last.own, f"{error}; what was known last is still used"))
+            last = before.found if before is not None else resolved(name, known=False)
+            return _again(before, replace(last, problem=f"{error}; what was known last is still used"))
         return _Known(resolved(name, found.addresses, own_of(found.addresses)), _after(min(max(found.ttl, SHORTEST), LONGEST)))
 
 

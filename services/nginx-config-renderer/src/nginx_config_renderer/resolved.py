@@ -16,7 +16,7 @@ from common.contracts.refs import Resource
 class Resolved(Projection):
     """The addresses of a name, those of them that are this machine's own, and what keeps it from being looked up, in a sentence.
 
-    After a lookup that failed the addresses are those of the last one that did not.
+    After a lookup that failed the addresses are those of the last one that did not; where there was none, what it means is not `known`.
     """
 
     resource: ClassVar = Resource("edge.seaway.dev", "resolved")
@@ -27,8 +27,11 @@ class Resolved(Projection):
     addresses: tuple[str, ...] = ()
     own: tuple[str, ...] = ()
     problem: str = ""
+    known: bool = True
 
 
-def resolved(name: str, addresses: tuple[str, ...] = (), own: tuple[str, ...] = (), problem: str = "") -> Resolved:
+def resolved(
+    name: str, addresses: tuple[str, ...] = (), own: tuple[str, ...] = (), problem: str = "", *, known: bool = True
+) -> Resolved:
     """What `name` means."""
-    return Resolved(metadata=Metadata(name=name), addresses=addresses, own=own, problem=problem)
+    return Resolved(metadata=Metadata(name=name), addresses=addresses, own=own, problem=problem, known=known)

@@ -326,16 +326,17 @@ class Wanted:
         users = [ingress for key in unread for ingress in self._store.by(BY_SECRET, key)]
         hosts = {host for ingress in users for host in tls_hosts(ingress)}
         treated = ((POLICIES, str(key_of(ingress))) for ingress in users)
-        unresolved = [name for name in self._names.values if self._store.get(Resolved, "", name) is None]
+        resolved = {name: self._store.get(Resolved, "", name) for name in self._names.values}
+        unresolved = [name for name, found in resolved.items() if found is None or not found.known]
         leading = (entry for name in unresolved for entry in self._leading_to(name))
         certificates = ((CERTIFICATES, host_key(host)) for host in hosts)
         return frozenset({*(entry for key in unread for entry in self._pairs_of(key)), *certificates, *treated, *leading})
 
     def resolve(self, found: Resolved) -> News:
-        """Takes what a name means. All that depends on it is told, since it was unknown before."""
+        """Takes what a name means. All that depends on it is told, since it was unknown before, unless it still is."""
         change = self._store.apply(found)
         news = self._take((change,) if change is not None else ())
-        return replace(news, entries=news.entries | self._leading_to(found.metadata.name))
+        return replace(news, entries=news.entries | self._leading_to(found.metadata.name)) if found.known else news
 
     def unname(self, name: str) -> News:
         """Drops a name."""

@@ -7,7 +7,8 @@ into the store as a local object.
 
     namespace.ingress: {"reason": "db is being moved", "by": "ann", "since": "2026-11-24T02:15:00Z"}
 
-By itself nothing is switched to a stand-by without ready endpoints. An operator's word holds in any case.
+By itself nothing is switched to a stand-by without ready endpoints. An operator's word holds in any case. While nobody has looked up yet
+where a Service of type ExternalName leads, it is as good as one with endpoints: nginx may have its last ones.
 """
 
 import json
@@ -22,6 +23,7 @@ from common.store import Derived, Reads
 from nginx_config_renderer.annotations import wishes
 from nginx_config_renderer.derive.backends import find_port, live_endpoints
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.external import awaits_lookup
 from nginx_config_renderer.derive.indexes import BY_SWITCH, own_backends, standby_key
 from nginx_config_renderer.model import BackendKey, Emergency, IngressKey
 from nginx_config_renderer.policy import USUAL
@@ -66,10 +68,12 @@ def diverted(view: Reads, switches: ObjectRef, ingress: Ingress, emergency: Emer
 
 
 def is_live(view: Reads, backend: BackendKey) -> bool:
-    """Whether any endpoint takes requests."""
+    """Whether any endpoint takes requests, or may do, for all that is known."""
     service = view.get(Service, backend.namespace, backend.service)
     port = find_port(service, backend.port, "TCP") if service is not None else None
-    return service is not None and port is not None and bool(live_endpoints(view, service, port))
+    if service is None or port is None:
+        return False
+    return bool(live_endpoints(view, service, port)) or awaits_lookup(view, service)
 
 
 def standings(ours: Class, switches: ObjectRef) -> Callable[[Reads, IngressKey], Derived[Standing]]:

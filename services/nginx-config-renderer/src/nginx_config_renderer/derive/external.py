@@ -37,6 +37,15 @@ def is_external(service: Service) -> bool:
     return service.spec.type == "ExternalName"
 
 
+def awaits_lookup(view: Reads, service: Service) -> bool:
+    """Whether a Service leads to a name that must be looked up, and nobody has said yet what it means."""
+    name = external_name(service)
+    if not is_external(service) or not reach_of(view).external or not may_be_asked(name):
+        return False
+    found = view.get(Resolved, "", name)
+    return found is None or not found.known
+
+
 def outside(view: Reads, service: Service, port: ServicePort) -> Outside:
     """Where a port of a Service is served that leads to a name."""
     where = f"Service {service.metadata.namespace}/{service.metadata.name}"
