@@ -18,9 +18,10 @@ from common.testing import wait_until
 from common.testing.objects import endpoint_slice, ingress, rule, service
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import AdminError, Status
+from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.apply import Applier
 from nginx_config_renderer.journal import Journal, Journals
-from nginx_config_renderer.plan import BACKENDS, HOSTS, Entry, Write, digest
+from nginx_config_renderer.plan import BACKENDS, HOSTS, POLICIES, Entry, Write, digest
 from nginx_config_renderer.trial import BadConfigurationError
 from tests.disk import files_up_to
 from tests.edge.world import SOON, EdgeWorld, ask, backend, edge
@@ -151,6 +152,23 @@ async def test_a_line_of_the_journal_that_is_not_what_its_hash_says_is_left_out_
     assert (await own.ask("spoilt.example")).by == "web"
 
 
+async def test_an_ingress_whose_policy_a_disk_has_spoilt_is_closed_until_its_renderer_is_there(own: EdgeWorld) -> None:
+    await shop(own)
+    first, second = (rule(host, "/", "web:80") for host in ("first.example", "second.example"))
+    policy = {f"{PREFIX}proxy-body-size": "4321"}
+    await own.put(ingress("limited", first, annotations=policy))
+    await own.put(ingress("limited", first, second, annotations=policy))
+    own.applier.hold()
+    journal = own.settings.state / "journal"
+    journal.write_bytes(journal.read_bytes().replace(b"4321", b"8765"))
+    await _restart(own)
+    assert (await own.ask("second.example")).by == "503", "it might have kept clients out"
+    assert (await own.ask("shop.example")).by == "web"
+    own.applier.release()
+    await own.settle()
+    assert (await own.ask("second.example")).by == "web"
+
+
 async def test_a_full_disk_holds_no_push_up_and_takes_nothing_of_what_was_written_before(own: EdgeWorld) -> None:
     await shop(own)
     with files_up_to((own.settings.state / "journal").stat().st_size + 1000):
@@ -274,6 +292,19 @@ async def test_what_finds_no_room_is_named_and_holds_nothing_else_up(tmp_path: P
         await world.remove(*large[:15])
         await wait_until(lambda: world.applier.full is None, within=SOON)
         assert await world.holds() == world.should_hold()
+
+
+async def test_an_ingress_whose_policy_finds_no_room_is_closed(tmp_path: Path) -> None:
+    async with edge(tmp_path, table_size=1) as world:
+        await shop(world)
+        long = {"affinity": "cookie", "session-cookie-path": f"/{'x' * 250}", "session-cookie-domain": "x" * 250}
+        asked = {f"{PREFIX}{name}": value for name, value in long.items()}
+        await world.put(*(ingress(f"big-{n}", rule("big.example", f"/{n}", "web:80"), annotations=asked) for n in range(1200)))
+        assert "policies default/big-" in str(world.applier.full)
+        held = {key for table, key in await world.holds() if table == POLICIES}
+        served = {n: (await world.ask("big.example", f"/{n}")).by for n in range(0, 1200, 50)}
+        assert served == {n: "web" if f"default/big-{n}" in held else "503" for n in served}
+        assert set(served.values()) == {"web", "503"}
 
 
 async def test_a_change_of_many_entries_goes_in_bounded_pushes(own: EdgeWorld) -> None:

@@ -47,9 +47,16 @@ function policies.set_usual(text)
     policies.usual = text ~= "{}" and decode(text) or nil
 end
 
+-- What counts where a route says that it has a policy, and there is none: it found no room, or a disk has spoilt it. It might have kept clients
+-- out, or made a backend prove who it is.
+local LOST = { deny = true, text = '{"deny":true}' }
+
 -- How the requests of a target are treated. Nil for as it is built in.
 function policies.of(target)
-    return target.special and special(target.ingress) or policies.usual
+    if target.special then
+        return special(target.ingress) or LOST
+    end
+    return policies.usual
 end
 
 return policies
