@@ -195,7 +195,7 @@ class EdgeWorld:
         self.wanted = Wanted(
             "local", settings.ours, settings.options_ref, settings.entrances, settings.switches, around=settings.around
         )
-        self.files = StreamFiles(settings.stream_files, lambda: self.wanted.entering.files)
+        self.files = StreamFiles(settings.stream_files, self.wanted.entering)
         secret = Journal(settings.key_journal, owner_of(settings.state / "run")) if settings.key_journal else None
         self.journal = Journals(Journal(settings.state / "journal"), secret)
         self.applier = Applier(admin, self.journal, self.wanted)

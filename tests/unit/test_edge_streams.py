@@ -1,8 +1,10 @@
 """What the edge carries without opening it follows from the objects, however they come, and never touches the text of nginx.conf."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +15,14 @@ from tests.unit.test_edge_wanted import EDGE, OPTIONS
 
 from common.contracts.objects import ConfigMap
 from common.contracts.refs import ObjectRef
+from common.testing import wait_until
 from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, rule, service
 from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configuration import configuration
 from nginx_config_renderer.derive.classes import Class
 from nginx_config_renderer.entering import listeners_of
+from nginx_config_renderer.resolved import resolved
+from nginx_config_renderer.stream_files import StreamFiles
 from nginx_config_renderer.streams import TCP, UDP, Entrances, Listener
 from nginx_config_renderer.wanted import NO_CONFIGMAP, Wanted
 
@@ -113,6 +118,27 @@ def test_a_missing_service_keeps_its_port_open_so_that_its_return_is_no_reload()
     made = wanted(ingress_class(), entry)
     assert made.entering.listeners == (Listener(TCP, 7000),)
     assert not made.change([message(service("web", 80), 9)]).streams.listeners
+
+
+async def test_where_a_passed_host_led_stays_so_until_somebody_has_looked_up_where_it_leads_now(tmp_path: Path) -> None:
+    web = service("web")
+    web["spec"] |= {"type": "ExternalName", "externalName": "web.example.org"}
+    passed = ingress("one", rule("old.example", "/", "web:80"), rule("new.example", "/", "web:80"), annotations=PASSED)
+    made = wanted(ingress_class(), web, passed)
+    old, new = tmp_path / "hosts/old.example", tmp_path / "hosts/new.example"
+    old.parent.mkdir()
+    old.write_text('["10.0.0.1:80"]')
+    files = StreamFiles(tmp_path, made.entering)
+    files.release()
+    running = asyncio.create_task(files.run())
+    await wait_until(lambda: files.settled)
+    assert (old.read_text(), new.read_text()) == ('["10.0.0.1:80"]', "[]")
+    for found in (resolved("web.example.org", problem="nobody answers", known=False), resolved("web.example.org", ("10.0.0.2",))):
+        files.want(made.resolve(found).streams.files)
+        await wait_until(lambda: files.settled)
+        assert old.read_text() == f'["10.0.0.{2 if found.known else 1}:80"]'
+    assert new.read_text() == old.read_text()
+    running.cancel()
 
 
 def test_a_host_without_a_root_path_is_not_passed_on_to_anybody_and_says_so() -> None:

@@ -53,7 +53,7 @@ async def compose(app: App[Settings]) -> None:
 
     bus = await app.bus()
     reports = app.reports(bus)
-    files = StreamFiles(settings.stream_files, lambda: wanted.entering.files)
+    files = StreamFiles(settings.stream_files, wanted.entering)
     app.spawn("streams", files.run())
     intake = Intake(wanted, applier, files, reports)
     keyring = Keyring(await secrets_of(app, wanted, intake), intake, reports, lambda: dt.datetime.now(dt.UTC))

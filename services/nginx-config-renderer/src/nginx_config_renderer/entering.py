@@ -1,6 +1,6 @@
 """Entering: the tables of streams, and what follows from them: the files that nginx's program reads, and the listeners of nginx.conf."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -31,6 +31,7 @@ class Entering:
         domain = BY_HOST if entrances.passthrough else BY_PASSED_HOST
         self._passages = Table(store, domain, passages(ours, enabled=entrances.passthrough))
         self._files: dict[str, str] = {}
+        self._unknown: set[str] = set()
         self._listeners: tuple[Listener, ...] = ()
         self._refused: tuple[Problem, ...] = ()
 
@@ -38,6 +39,11 @@ class Entering:
     def files(self) -> Mapping[str, str]:
         """The files and what they hold."""
         return MappingProxyType(self._files)
+
+    @property
+    def unknown(self) -> Collection[str]:
+        """Those of them of which nobody knows yet what they should hold: what stands there is better than nothing."""
+        return self._unknown
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
@@ -71,6 +77,9 @@ class Entering:
         }
         for host, passage in passed.values.items():
             new[host_file(host)] = None if passage is None else endpoints_text(passage.endpoints)
+            self._unknown.discard(host_file(host))
+            if passage is not None and passage.waits:
+                self._unknown.add(host_file(host))
         for name, text in new.items():
             if text is None:
                 self._files.pop(name, None)

@@ -7,9 +7,9 @@ told, and tried again.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -24,10 +24,24 @@ _AT_ONCE: Final = 100  # files between two looks at what else there is to do
 log = structlog.get_logger(__name__)
 
 
-class StreamFiles:
-    """The one writer of that directory. `wants` is what it should hold, by names below it; it may change between any two awaits."""
+class Wants(Protocol):
+    """What the directory should hold, by names below it."""
 
-    def __init__(self, directory: Path, wants: Callable[[], Mapping[str, str]]) -> None:
+    @property
+    def files(self) -> Mapping[str, str]:
+        """All files and their texts."""
+        ...
+
+    @property
+    def unknown(self) -> Collection[str]:
+        """Files of which nobody knows yet what they should hold: one that is there stays as it is."""
+        ...
+
+
+class StreamFiles:
+    """The one writer of that directory. `wants` is what it should hold; it may change between any two awaits."""
+
+    def __init__(self, directory: Path, wants: Wants) -> None:
         self.trouble: str | None = None
         self._directory = directory
         self._wants = wants
@@ -81,23 +95,27 @@ class StreamFiles:
         for folder in FOLDERS:
             (self._directory / folder).mkdir(mode=0o755, parents=True, exist_ok=True)
         there = {f"{folder}/{path.name}" for folder in FOLDERS for path in (self._directory / folder).iterdir()}
-        wanted = self._wants()
-        self._dirty = {name for name in there | wanted.keys() if self._read(name) != wanted.get(name)}
+        self._dirty = {name for name in there | self._wants.files.keys() if self._differs(name)}
         self.trouble = None
         if self._dirty:
             log.info("streams.compared", files=len(there), differing=len(self._dirty))
 
     async def _write(self) -> None:
         for name in sorted(self._dirty)[:_AT_ONCE]:
-            text = self._wants().get(name)
+            text = self._wants.files.get(name)
             if text is None:
                 (self._directory / name).unlink(missing_ok=True)
-            elif self._read(name) != text:
+            elif self._differs(name):
                 self._put(name, text)
             self._dirty.discard(name)
             metrics.WRITES.labels("streams").inc()
         self.trouble = None
         await asyncio.sleep(0)
+
+    def _differs(self, name: str) -> bool:
+        """Whether a file is not what it should be."""
+        held = self._read(name)
+        return held != self._wants.files.get(name) and (held is None or name not in self._wants.unknown)
 
     def _read(self, name: str) -> str | None:
         with contextlib.suppress(FileNotFoundError):

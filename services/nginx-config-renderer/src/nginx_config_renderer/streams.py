@@ -62,9 +62,12 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Where the connections to a name go, unopened; None if they are ours to open, although a wildcard above is passed on."""
+    """Where the connections to a name go, unopened; None if they are ours to open, although a wildcard above is passed on. `waits`: for
+    somebody to look up where that is.
+    """
 
     endpoints: tuple[Endpoint, ...] | None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ from common.store import Derived, Reads
 from nginx_config_renderer.annotations import passes
 from nginx_config_renderer.derive.backends import find_port, live_endpoints
 from nginx_config_renderer.derive.classes import Class, belongs
+from nginx_config_renderer.derive.external import awaits_lookup
 from nginx_config_renderer.derive.hosts import key_of, seniority
 from nginx_config_renderer.derive.indexes import ANY_HOST, BY_HOST, BY_PASSED_HOST
 from nginx_config_renderer.derive.paths import Claim, claims, is_host
-from nginx_config_renderer.model import BackendKey, Endpoint
+from nginx_config_renderer.model import BackendKey
 from nginx_config_renderer.streams import Passage
 
 _OFF = "the edge passes nothing through; start it with --ssl-passthrough, or remove the annotation"
@@ -63,7 +64,7 @@ def _passage(view: Reads, host: str, speakers: Sequence[Ingress]) -> Derived[Pas
         return Derived(Passage(()), (Problem(holder.ref, "NoRootPath", fault), *_unheard(host, holder, speakers)))
     unused = sorted({claim.path for claim in claimed if claim.path not in {"", "/"}})
     problems = [_ignored(holder, host, path) for path in unused] + list(_unheard(host, holder, speakers))
-    return Derived(Passage(_endpoints(view, roots[0].backend)), tuple(problems))
+    return Derived(_leading_to(view, roots[0].backend), tuple(problems))
 
 
 def _ignored(holder: Ingress, host: str, path: str) -> Problem:
@@ -76,8 +77,10 @@ def _unheard(host: str, holder: Ingress, speakers: Sequence[Ingress]) -> tuple[P
     return tuple(Problem(one.ref, "HostTaken", fault) for one in speakers if one.ref != holder.ref)
 
 
-def _endpoints(view: Reads, key: BackendKey) -> tuple[Endpoint, ...]:
+def _leading_to(view: Reads, key: BackendKey) -> Passage:
     """Where connections go; what is missing, the backend itself tells (`derive/backends.py`)."""
     service = view.get(Service, key.namespace, key.service)
     port = find_port(service, key.port, "TCP") if service is not None else None
-    return live_endpoints(view, service, port) if service is not None and port is not None else ()
+    if service is None or port is None:
+        return Passage(())
+    return Passage(live_endpoints(view, service, port), awaits_lookup(view, service))
