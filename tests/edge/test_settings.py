@@ -1,15 +1,22 @@
 """What the operator's ConfigMap says is what nginx does; what cannot be is refused, and nothing else waits for it."""
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
+import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from common.contracts.objects import ConfigMap
 from common.testing import wait_until
-from common.testing.objects import endpoint_slice, ingress, rule, service
+from common.testing.objects import config_map, endpoint_slice, ingress, rule, service
+from nginx_config_renderer import metrics
+from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configuration import TEMPLATE
 from nginx_config_renderer.configure import Configurator
@@ -182,6 +189,96 @@ async def test_what_a_full_disk_did_not_keep_is_told_and_kept_when_there_is_room
     await configuring
     assert world.configurator.unkept is None
     assert json.loads(kept.read_text()) == {"proxy-body-size": "1k"}
+
+
+# ---- what no trial can see
+
+
+@pytest.fixture
+def crowded(world: EdgeWorld) -> EdgeWorld:
+    """An edge on a machine where another program has a port that nginx is to have, which it may say."""
+    world.expected += ("bind() to", "still could not bind()")
+    return world
+
+
+async def test_a_configuration_that_nginx_does_not_take_after_its_trial_is_told_and_nginx_can_start_again(
+    crowded: EdgeWorld,
+) -> None:
+    kept = crowded.settings.state / "options.json"
+    await crowded.configure({"proxy-body-size": "1k"})
+    reloads = metrics.RELOADS.labels("template")._value.get()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        await crowded.configurator.take(also_at(port), crowded)
+        assert reasons(crowded) == [], "the trial has nothing against it: it cannot see who has the port"
+        await wait_until(lambda: crowded.configurator.stale is not None, within=SOON)
+        assert "it did not take the new one (template)" in str(crowded.configurator.stale)
+        assert "a port that another program has: stop that, or take the change back" in str(crowded.configurator.stale)
+        assert json.loads(kept.read_text()) == {"proxy-body-size": "1k"}, "a renderer that starts now goes on with what nginx has"
+        await restart(crowded)
+        assert (await post(crowded, 2000)) == 413
+        await crowded.put(ingress("new", rule("new.example", "/", "web:80")))
+        assert (await crowded.ask("new.example")).by == "web"
+        assert metrics.RELOADS.labels("template")._value.get() == reloads
+    await wait_until(lambda: crowded.configurator.stale is None, within=3 * SOON)
+    assert (await ask(port, "whoever.example")).status > 0, "and it is in force when the port is free"
+    await wait_until(lambda: TEMPLATE_KEY in json.loads(kept.read_text()), within=SOON)
+
+
+async def test_an_nginx_that_cannot_start_with_what_was_written_while_it_was_away_gets_back_what_it_had(crowded: EdgeWorld) -> None:
+    conf = crowded.settings.state / "nginx.conf"
+    await crowded.configuration.in_force()
+    assert crowded.nginx.pid is not None
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        conf.unlink()  # so that it stays away
+        os.kill(crowded.nginx.pid, signal.SIGKILL)
+        await crowded.configurator.take(also_at(other.getsockname()[1]), crowded)
+        assert reasons(crowded) == []
+        await wait_until(lambda: crowded.configurator.stale is not None, within=SOON)
+        await wait_until(partial(serves, crowded), within=SOON)
+
+
+async def test_a_renderer_whose_new_settings_nginx_does_not_take_leaves_it_what_it_has(crowded: EdgeWorld) -> None:
+    conf = crowded.settings.state / "nginx.conf"
+    before = conf.read_text()
+    assert crowded.keeping is not None
+    crowded.keeping.cancel()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        again = Configurator(
+            await crowded.another(http_port=other.getsockname()[1]),
+            crowded.settings.options,
+            crowded.settings.state / "options.json",
+        )
+        await again.begin()
+        assert conf.read_text() != before
+        keeping = asyncio.create_task(again.keep(crowded.admin))
+        await wait_until(lambda: again.stale is not None, within=SOON)
+        keeping.cancel()
+        assert conf.read_text() == before
+
+
+async def serves(world: EdgeWorld) -> bool:
+    return (await world.ask(HOST)).by == "web"
+
+
+def also_at(port: int) -> ConfigMap:
+    """The operator's own template, which listens at one more port."""
+    text = OURS.replace("http {\n", f"http {{\nserver {{ listen 127.0.0.1:{port}; }}\n", 1)
+    return ConfigMap.project(config_map("seaway-edge", {TEMPLATE_KEY: text}, "seaway"))
+
+
+async def restart(world: EdgeWorld) -> None:
+    """Nginx is killed, and started again by whoever keeps it."""
+    starts, instance = world.nginx.starts, (await world.admin.status()).instance
+    assert world.nginx.pid is not None
+    os.kill(world.nginx.pid, signal.SIGKILL)
+
+    async def back() -> bool:
+        with contextlib.suppress(AdminError):
+            return world.nginx.starts > starts and (await world.admin.status()).instance != instance
+        return False
+
+    await wait_until(back, within=SOON)
 
 
 # ---- whose address it is

@@ -67,6 +67,11 @@ class Configurator:
         self.unkept: str | None = None
 
     @property
+    def stale(self) -> str | None:
+        """Why nginx has an older configuration than it should, in a sentence."""
+        return self.unwritten or self._nginx.trouble
+
+    @property
     def settled(self) -> bool:
         """Whether what nginx has is kept."""
         return not self._to_keep

@@ -6,7 +6,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 _BUCKETS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
-RELOADS: Final = Counter("seaway_edge_reloads_total", "Times that nginx was told to read its configuration again.", ["cause"])
+RELOADS: Final = Counter("seaway_edge_reloads_total", "Times that nginx read its configuration again, and took it.", ["cause"])
 PUSHES: Final = Counter("seaway_edge_pushes_total", "Pushes to nginx's tables, by what came of them.", ["outcome"])
 WRITES: Final = Counter("seaway_edge_writes_total", "Entries written to nginx's tables.", ["table"])
 COMPARISONS: Final = Counter(

@@ -1,19 +1,22 @@
 """nginx's configuration: written only when nginx says that it is good, and in force only when nginx says so.
 
 The renderer is not nginx's parent: it writes nginx.conf where nginx's starter looks for it, and asks a running nginx to reload through the
-admin socket. A configuration that nginx does not take leaves the old one in force.
+admin socket. A trial does not see everything: another program may have a port. So a configuration that nginx does not take leaves the old
+one in force, and in its file too, with which nginx can start again; the new one is told as refused, and tried again from time to time.
 """
 
 import asyncio
 import contextlib
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from common.backoff import Backoff
 from common.process import atomic_write, validate
+from common.tries import Tries
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import Admin, AdminError
 from nginx_config_renderer.configuration import Edge
@@ -28,21 +31,37 @@ from nginx_config_renderer.trial import BadConfigurationError, Ground, find_grou
 _DEADLINE: Final = 30.0
 _TAKEN_WITHIN: Final = 10.0  # seconds for a reload to show
 _LOOK: Final = 1.0
+_RETRIES: Final = Backoff(first=5, most=300, factor=2, jitter=0.5)
 _ROTATES: Final = (1, 23, 2)  # the first nginx that makes keys of tickets by itself, and changes them
 _MEND: Final = "install the Debian packages libnginx-mod-stream and libnginx-mod-stream-js"
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text of nginx.conf, what marks it, and why it was written."""
+
+    text: str = ""
+    fingerprint: str = ""
+    cause: str = "configuration"
+
+
 class Configuration:
-    """The configuration of one nginx: the last one that was found good."""
+    """The configuration of one nginx: the last one that was found good in a trial, which is wanted, and the last one that nginx had."""
 
     def __init__(self, edge: Edge, program: str, ground: Ground) -> None:
         self._edge = edge
         self._program = program
         self._ground = ground
-        self._fingerprint = ""
-        self._cause = "configuration"
+        self._target = Path(edge.state) / "nginx.conf"
+        self._wanted = Written()
+        self._found = _read(self._target)  # nginx may have it, which it is asked
+        self._had = Written()
+        self._refused = ""
+        self._tries = Tries(_RETRIES)
+        self._again = 0.0
+        self.trouble: str | None = None
         self._changed = asyncio.Event()
         self._in_force = asyncio.Event()
 
@@ -82,7 +101,7 @@ class Configuration:
     @property
     def exists(self) -> bool:
         """Whether there is one that nginx can start with, of a renderer before us at least."""
-        return (Path(self._edge.state) / "nginx.conf").is_file()
+        return self._target.is_file()
 
     @property
     def is_in_force(self) -> bool:
@@ -113,43 +132,109 @@ class Configuration:
             secured=self._edge.secured if secured is None else secured,
         )
         text = await text_of(edge, options, self._ground)
-        target = Path(edge.state) / "nginx.conf"
-        if not target.is_file() or target.read_text() != text:
-            await test(edge, options, self._program, self._ground)
-            copy_program(Path(edge.program))
-            atomic_write(target, text.encode(), 0o644)
-            log.info("configuration.written", path=str(target), cause=cause)
+        wanted = Written(text, fingerprint_of(text), cause)
+        if text != self._wanted.text or not self._target.is_file():
+            if _read(self._target).text != text:
+                await test(edge, options, self._program, self._ground)
+                copy_program(Path(edge.program))
+                self._write(wanted)
+            self._wanted = wanted
         self._edge = edge
-        self._fingerprint, self._cause = fingerprint_of(text), cause
         self._in_force.clear()
         self._changed.set()
 
     async def keep(self, admin: Admin) -> None:
-        """Makes a running nginx have this configuration, until cancelled. One that refuses it is asked again when either changes."""
-        refused: tuple[str, str] | None = None
+        """Makes a running nginx have this configuration, until cancelled."""
         while True:
             self._changed.clear()
-            wanted = self._fingerprint
             try:
-                status = await admin.status()
-                if status.fingerprint != wanted and (status.fingerprint, wanted) != refused:
-                    refused = None if await self._reload(admin, wanted) else (status.fingerprint, wanted)
-                    self._changed.set()  # to look once more
-                elif status.fingerprint == wanted == self._fingerprint:
-                    self._in_force.set()
-            except AdminError:
-                pass  # nginx is away; the tables' keeper says so
+                await self._look(admin)
+            except OSError as error:
+                self._fail(f"{error.filename} cannot be written: {error.strerror}; make room there")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._changed.wait()
 
-    async def _reload(self, admin: Admin, wanted: str) -> bool:
-        metrics.RELOADS.labels(self._cause).inc()
-        await admin.reload()
-        taken = await _taken(admin, wanted)
-        tell = log.info if taken else log.error
-        tell("configuration.reloaded" if taken else "configuration.refused", fingerprint=wanted, cause=self._cause)
-        return taken
+    async def _look(self, admin: Admin) -> None:
+        wanted, there = self._wanted, await _fingerprint(admin)
+        if not wanted.text:
+            return None
+        if there == wanted.fingerprint:
+            return self._has(wanted)
+        if there == self._found.fingerprint and not self._had.text:
+            self._had = self._found
+        if there is None and self._had.text in {"", wanted.text}:
+            return None  # nginx is away; the tables' keeper says so
+        if wanted.fingerprint != self._refused:
+            self._tries.done()
+        elif asyncio.get_running_loop().time() < self._again:
+            return None
+        self._write(wanted)
+        if await self._taken(admin, wanted):
+            self._has(wanted)
+        elif wanted is self._wanted:
+            self._refuse(wanted)
+        return None
+
+    async def _taken(self, admin: Admin, wanted: Written) -> bool:
+        """Whether nginx has it soon. One that runs is told to read it."""
+        ends, asked = asyncio.get_running_loop().time() + _TAKEN_WITHIN, False
+        while wanted is self._wanted and asyncio.get_running_loop().time() < ends:
+            there = await _fingerprint(admin)
+            if there == wanted.fingerprint:
+                if asked:
+                    metrics.RELOADS.labels(wanted.cause).inc()
+                    log.info("configuration.reloaded", fingerprint=wanted.fingerprint, cause=wanted.cause)
+                return True
+            if there is not None and not asked:
+                with contextlib.suppress(AdminError):
+                    await admin.reload()
+                    asked = True
+            await asyncio.sleep(0.05)
+        return False
+
+    def _has(self, written: Written) -> None:
+        self._had = written
+        if written is self._wanted:
+            self.trouble, self._refused = None, ""
+            self._in_force.set()
+
+    def _refuse(self, wanted: Written) -> None:
+        self._refused = wanted.fingerprint
+        self._fail(
+            f"nginx goes on with an older configuration: it did not take the new one ({wanted.cause}) within {_TAKEN_WITHIN:g} s, although "
+            "that passed its trial; its error log says why, as a port that another program has: stop that, or take the change back"
+        )
+        if self._had.text:
+            self._write(self._had)
+
+    def _fail(self, reason: str) -> None:
+        self._again = asyncio.get_running_loop().time() + self._tries.delay()
+        if self.trouble != reason:
+            log.error("configuration.refused", fingerprint=self._wanted.fingerprint, cause=self._wanted.cause, reason=reason)
+        self.trouble = reason
+
+    def _write(self, written: Written) -> None:
+        """Puts it where nginx reads it."""
+        if _read(self._target).text != written.text:
+            atomic_write(self._target, written.text.encode(), 0o644)
+            log.info("configuration.written", path=str(self._target), cause=written.cause)
+
+
+def _read(target: Path) -> Written:
+    """What is there."""
+    with contextlib.suppress(FileNotFoundError):
+        text = target.read_text()
+        return Written(text, fingerprint_of(text))
+    return Written()
+
+
+async def _fingerprint(admin: Admin) -> str | None:
+    """What marks the configuration that nginx has; None if nginx is away."""
+    try:
+        return (await admin.status()).fingerprint
+    except AdminError:
+        return None
 
 
 async def version(program: str) -> tuple[tuple[int, ...], bool]:
@@ -159,12 +244,3 @@ async def version(program: str) -> tuple[tuple[int, ...], bool]:
     if found is None:
         raise BadConfigurationError(f"{program} -V says no version: {outcome.output.strip()[:200]}")
     return tuple(int(number) for number in found[1].split(".")), "--with-http_v3_module" in outcome.output
-
-
-async def _taken(admin: Admin, fingerprint: str) -> bool:
-    ends = asyncio.get_running_loop().time() + _TAKEN_WITHIN
-    while asyncio.get_running_loop().time() < ends:
-        if (await admin.status()).fingerprint == fingerprint:
-            return True
-        await asyncio.sleep(0.05)
-    return False

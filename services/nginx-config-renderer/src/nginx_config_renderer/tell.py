@@ -47,7 +47,7 @@ class Teller:
                 self._tell_applied()
             self._reports.alert("MessagesUntrusted", "critical", self._wanted.untrusted)
             self._reports.alert("TablesFull", "critical", self._applier.full)
-            self._reports.alert("ConfigurationStale", "critical", self._configurator.unwritten)
+            self._reports.alert("ConfigurationStale", "critical", self._configurator.stale)
             self._reports.alert("ConfigurationUnkept", "warning", self._configurator.unkept)
             self._reports.alert("JournalStale", "warning", self._applier.unwritten)
             self._reports.alert("StreamsStale", "critical", self._files.trouble)
