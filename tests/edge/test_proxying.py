@@ -191,6 +191,24 @@ async def test_an_answer_that_is_compressed_is_passed_on_as_it_is(world: EdgeWor
         assert answer.body.encode("latin-1") == packed
 
 
+@pytest.mark.parametrize("asked", [{}, {"proxy_body_size": "8m"}, {"proxy_buffering": "on"}])
+async def test_a_status_that_the_edge_uses_itself_is_passed_on_from_a_backend_as_it_came(
+    world: EdgeWorld, asked: dict[str, str]
+) -> None:
+    async def brews(asked: Asked) -> bytes | None:
+        return b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 5\r\nX-Pot: tea\r\n\r\nshort"
+
+    teapot = Server(brews)
+    async with fleet(world, "web", teapot):
+        await world.put(shop(**asked))
+        for codes, seen in (None, 1), ({"custom-http-errors": "404,502"}, 2):
+            await world.configure(codes)
+            answer = await send(world, "POST / HTTP/1.1", "Content-Length: 2", body=b"ab")
+            assert (answer.status, answer.headers.get("x-pot"), answer.body) == (418, "tea", "short")
+            assert [one.body for one in teapot.asked] == [b"ab"] * seen, "it is asked once"
+        await world.configure(None)
+
+
 # ---- which endpoint
 
 
