@@ -439,6 +439,27 @@ async def test_another_configuration_is_one_reload_that_costs_no_request_and_no_
     assert set(seen) == {"web"}
 
 
+async def test_tables_that_are_made_larger_or_smaller_hold_what_they_held_although_nobody_pushes_it(own: EdgeWorld) -> None:
+    await shop(own)
+    own.applier.hold()
+    async with visitors(own, "shop.example", count=2) as seen:
+        for size in (own.settings.table_size + 1, own.settings.table_size):
+            await _resize(own, size)
+            assert await own.holds() == own.should_hold()
+    assert set(seen) == {"web"}
+    own.applier.release()
+    await own.put(ingress("last", rule("last.example", "/", "web:80")))
+    assert (await own.ask("last.example")).by == "web"
+
+
+async def test_a_quiet_renderer_notices_that_tables_are_empty_since_they_have_another_size(own: EdgeWorld) -> None:
+    await shop(own)
+    (own.settings.state / "journal").unlink()
+    await _resize(own, own.settings.table_size + 1)
+    await wait_until(partial(_holds_all, own), within=SOON)
+    assert (await own.ask("shop.example")).by == "web"
+
+
 async def test_a_backend_that_goes_while_a_request_is_on_its_way_is_a_clean_error(own: EdgeWorld) -> None:
     await shop(own)
     async with visitors(own, "shop.example") as seen:
@@ -449,6 +470,21 @@ async def test_a_backend_that_goes_while_a_request_is_on_its_way_is_a_clean_erro
             await own.put(SHOP)
     assert set(seen) <= {"web", "503", "404", "502"}
     assert (BACKENDS, "default/web:80") in await own.holds()
+
+
+async def _resize(world: EdgeWorld, size: int) -> None:
+    """Has nginx make its tables anew, as a template with other sizes does."""
+    assert world.keeping is not None
+    world.keeping.cancel()
+    resized = await world.another(table_size=size)
+    await resized.install(world.settings.options)
+    keeping = asyncio.create_task(resized.keep(world.admin))
+    await resized.in_force()
+    keeping.cancel()
+
+
+async def _holds_all(world: EdgeWorld) -> bool:
+    return await world.holds() == world.should_hold()
 
 
 def _workers(world: EdgeWorld) -> set[int]:

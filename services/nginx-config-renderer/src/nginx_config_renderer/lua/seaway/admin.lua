@@ -60,9 +60,8 @@ function admin.digest()
     local status = identity()
     local entries = {}
     for _, name in ipairs(tables.names) do
-        local dict = tables[name]
-        for _, key in ipairs(dict:get_keys(0)) do
-            entries[#entries + 1] = { name, key, ngx.md5(dict:get(key) or "") }
+        for _, key in ipairs(tables.keys(name)) do
+            entries[#entries + 1] = { name, key, ngx.md5(tables[name]:get(key) or "") }
         end
     end
     status.entries = #entries > 0 and entries or nil -- an empty table would be written as an object
