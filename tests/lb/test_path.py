@@ -320,6 +320,23 @@ async def test_what_was_changed_while_haproxy_was_away_is_in_force_when_it_is_ba
     assert set(await many(lb, 4)) == {B}
 
 
+async def test_what_a_full_disk_did_not_take_is_in_force_and_written_when_there_is_room_although_nothing_changes(
+    lb: Balancer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("haproxy_lb.configure._RETRY", 0.2)
+    a, b = await lb.network.serve(A, B)
+    await lb.have(service([a]))
+    written = lb.directory / "haproxy.cfg"
+    written.unlink()
+    written.mkdir()  # no file can take its place
+    lb.want(service([b]))
+    await wait_until(lambda: "cannot be written" in str(lb.applier.trouble), within=SOON)
+    assert set(await many(lb, 4)) == {B}
+    written.rmdir()
+    await lb.settle()
+    assert written.is_file()
+
+
 async def test_a_restarted_service_changes_nothing_that_is_as_it_should_be(lb: Balancer) -> None:
     endpoints = await lb.network.serve(A, B)
     await lb.have(service(endpoints, name="b"), service(endpoints, Treatment(affinity=10800), name="a", fronts=[(VIP, 81)]))

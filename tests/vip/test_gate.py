@@ -16,6 +16,7 @@ from keepalived_vip.keepalived import Refused
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.model import Instance, Layout, Peer
 from keepalived_vip.render import Style, render
+from tests.disk import no_room, small_disk
 from tests.vip.net import SOON, Watch, frames, heard_more, network
 from tests.vip.world import Keepalived, running
 
@@ -48,6 +49,30 @@ async def test_a_layout_that_keepalived_refuses_never_reaches_it(tmp_path: Path,
                 real.configuration.write_text(render(DOUBLE_VRID, style))
                 real.child.reload()
                 await wait_until(lambda: real.child.starts > 1, within=SOON)
+        finally:
+            task.cancel()
+
+
+async def test_a_full_disk_leaves_keepalived_what_it_has_until_there_is_room(
+    tmp_path: Path, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepalived_vip.keeper._AGAIN", 0.2)
+    style, more = Style("eth0", str(tmp_path / "health"), preempt_delay=None), replace(GOOD.instances[0], priority=100)
+    with small_disk(tmp_path):
+        keeper = Keeper(Guarded(installation.program("keepalived"), tmp_path), tmp_path / "layout.json", 0.1)
+        task = asyncio.create_task(keeper.run(frozenset))
+        try:
+            keeper.want(GOOD, style)
+            await wait_until(lambda: keeper.settled, within=SOON)
+            with no_room(tmp_path):
+                keeper.want(Layout((more,)), style)
+                await wait_until(lambda: task.done() or keeper.trouble is not None, within=SOON)
+                assert not task.done(), "the service goes on, and with it its keepalived"
+                assert "cannot be written: No space left on device; make room there" in str(keeper.trouble)
+                assert keeper.keepalived.text == render(GOOD, style)
+            await wait_until(lambda: keeper.settled, within=SOON)
+            assert keeper.keepalived.text == render(Layout((more,)), style)
+            assert Keeper(keeper.keepalived, tmp_path / "layout.json", 0.1).running == Layout((more,))
         finally:
             task.cancel()
 

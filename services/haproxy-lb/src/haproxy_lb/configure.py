@@ -25,6 +25,7 @@ from haproxy_lb.slots import Layout, fitting
 NOTHING: Final = Desired({name: {} for name in TABLES}, {}, {})
 _TAKEN: Final = 20.0  # seconds for a reload to show
 _AGAIN: Final = 60.0  # seconds before what did not come into force is tried again
+_RETRY: Final = 10.0  # seconds before what could not be written is tried again
 _REST: Final = 1.0  # seconds between two writings, at least
 _LOOK: Final = 0.02
 
@@ -64,10 +65,14 @@ class Configuration:
         self._news.set()
 
     async def keep(self) -> None:
-        """Writes, until cancelled; and rests ten times as long as that takes, so that it is never most of what we do."""
+        """Writes, until cancelled; and rests ten times as long as that takes, so that it is never most of what we do. What could not be
+        written is tried again.
+        """
         loop = asyncio.get_running_loop()
         while True:
-            await self._news.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RETRY if self.trouble else None):
+                    await self._news.wait()
             self._news.clear()
             began = loop.time()
             await self._write()

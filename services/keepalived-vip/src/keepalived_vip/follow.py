@@ -39,7 +39,8 @@ class Intake:
         self._scope = scope
         self._kept = kept
         self._instance = instance
-        self._last = known.lawful
+        self._last = self._stored = known.lawful
+        self._storing = True  # or the disk takes no more, which the log has
         self._agreement = Agreement(reports)
 
     async def follow_state(self, bus: Bus) -> None:
@@ -70,10 +71,23 @@ class Intake:
         lawful = self._known.lawful
         if lawful != self._last:
             self._last = lawful
-            keep(self._kept, lawful, self._instance)
             log.info("plan.taken", revision=lawful.revision, addresses=len(lawful.plan.groups))
+        if lawful != self._stored:
+            self._store(lawful)
         for news in self._news:
             news.set()
+
+    def _store(self, lawful: Agreed) -> None:
+        """Keeps the plan; a disk that takes no more is asked again with the next message."""
+        try:
+            keep(self._kept, lawful, self._instance)
+        except OSError as error:
+            if self._storing:
+                hint = "make room there, or a start without the bus goes by an older plan"
+                log.error("plan.not_kept", path=str(self._kept), reason=error.strerror, hint=hint)
+            self._storing = False
+        else:
+            self._stored, self._storing = lawful, True
 
 
 def keep(path: Path, agreed: Agreed, instance: str) -> None:

@@ -1,7 +1,8 @@
 """The keeper makes keepalived have the wanted layout: by the steps that lose no address, each tried first, and not too many in a row.
 
 keepalived takes two SIGHUPs that are close to one another as one, and a reload that lasts longer than three advertisements makes others
-take over. So there is a pause after each, in which what else is wanted gathers.
+take over. So there is a pause after each, in which what else is wanted gathers. What keepalived or the disk does not take is told and tried
+again, and keepalived goes on as it is.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class Keeper:
     """The one writer of keepalived's configuration. `running` is what stands in the file, over restarts of ours too."""
 
     def __init__(self, keepalived: Keepalived, kept: Path, pause: float) -> None:
-        self.running = _read(kept)
+        self.running = self._stored = _read(kept)
         self.trouble: str | None = "no configuration has been written yet"
         self.ours: set[Address] = set(self.running.holders)
         self.keepalived = keepalived
@@ -68,15 +69,21 @@ class Keeper:
             if self._wanted is None or self._style is None:
                 continue
             try:
+                self._store()
                 if self._mending:
                     self._mending = False
                     await self._go(_without(self.running, missing()), self._style, "mend")
                 await self._change(self._wanted, self._style)
                 self.trouble = None
             except Refused as error:
-                self.trouble = str(error)
-                metrics.REFUSED.inc()
-                log.error("configuration.refused", reason=str(error))
+                self._fail(str(error))
+            except OSError as error:
+                self._fail(f"{error.filename or self._kept.parent} cannot be written: {error.strerror}; make room there")
+
+    def _fail(self, reason: str) -> None:
+        self.trouble = reason
+        metrics.REFUSED.inc()
+        log.error("configuration.refused", reason=reason)
 
     async def _change(self, wanted: Layout, style: Style) -> None:
         for step in steps(self.running, wanted):
@@ -90,10 +97,16 @@ class Keeper:
         self.ours |= layout.holders.keys()
         self.keepalived.install(text)
         self.running = layout
-        atomic_write(self._kept, _LAYOUT.dump_json(layout), 0o600)
+        self._store()
         metrics.RELOADS.labels(cause).inc()
         log.info("configuration.installed", cause=cause, instances=len(layout.instances), addresses=len(layout.holders))
         await asyncio.sleep(self._pause)
+
+    def _store(self) -> None:
+        """Keeps what stands in the file, if that is not done."""
+        if self._stored != self.running:
+            atomic_write(self._kept, _LAYOUT.dump_json(self.running), 0o600)
+            self._stored = self.running
 
 
 def _without(layout: Layout, addresses: Collection[Address]) -> Layout:

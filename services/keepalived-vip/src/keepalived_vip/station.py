@@ -52,6 +52,7 @@ class Station:
         self._kernel = kernel
         self._edges = edges
         self._written: int | None = None
+        self._told: str | None = None  # why not, as the log has it
         self._stale_since: dict[Place, float] = {}
         self._missing_since: dict[Address, float] = {}
         self._reported: VipNode | None = None
@@ -148,10 +149,24 @@ class Station:
         self.verdict = verdict(node, members, heard, self._edges.unready, self._settings.unready)
         metrics.HELD_BACK.set(int(self.verdict.value != KEEP))
         if self.verdict.value != self._written:
-            atomic_write(self._settings.track_file, f"{self.verdict.value}\n".encode(), 0o644)
-            self._written = self.verdict.value
-            log.info("track_file.written", value=self.verdict.value, reason=self.verdict.reason)
-            self.changed.set()
+            try:
+                atomic_write(self._settings.track_file, f"{self.verdict.value}\n".encode(), 0o644)
+            except OSError as error:  # it is tried again at the next look
+                self._unwritten(error)
+            else:
+                self._written, self._told = self.verdict.value, None
+                log.info("track_file.written", value=self.verdict.value, reason=self.verdict.reason)
+                self.changed.set()
+
+    def _unwritten(self, error: OSError) -> None:
+        """Keepalived could not be told whether this node may hold addresses."""
+        self.trouble = (
+            f"{self._settings.track_file} cannot be written: {error.strerror}; make room there: until then keepalived goes by what was "
+            "true of this node before"
+        )
+        if self._told != self.trouble:
+            log.error("track_file.failed", reason=self.trouble)
+        self._told = self.trouble
 
     def _look(self, scene: Scene) -> None:
         now = asyncio.get_running_loop().time()
