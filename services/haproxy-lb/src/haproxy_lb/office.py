@@ -74,6 +74,7 @@ class Office:
         """Leads until cancelled."""
         self._given, self._told = None, frozenset()
         self._display.forget()
+        self._proclaimer.forget()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._proclaimer.run())

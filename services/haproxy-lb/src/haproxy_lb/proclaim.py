@@ -37,6 +37,10 @@ class Proclaimer:
         self._wish: tuple[WantedAddress, ...] | None = None
         self._news = asyncio.Event()
 
+    def forget(self) -> None:
+        """Wishes nothing until it is told anew: somebody else may have led meanwhile, and have said more than we know."""
+        self._wish = None
+
     def want(self, addresses: tuple[WantedAddress, ...]) -> None:
         """Takes the whole wish."""
         if addresses != self._wish:
