@@ -542,6 +542,18 @@ async def test_forwarded_headers_are_believed_of_trusted_peers_behind_the_first_
     assert f'"x-forwarded-proto": "{proto}"' in await asyncio.to_thread(https_behind, port, b"", "web.example", headers)
 
 
+async def test_an_edge_that_cannot_know_the_client_over_https_by_a_header_says_so(world: EdgeWorld) -> None:
+    await world.put(service("web"), *await world.serve("web"), ingress("web", rule("web.example", "/", "web:80")))
+    await world.configure({"use-forwarded-headers": "true", "proxy-real-ip-cidr": "127.0.0.0/8"})
+    told, header = "192.0.2.7", "X-Forwarded-For: 192.0.2.7\r\n"
+    by_http = (await ask(world.port, "web.example", headers={"X-Forwarded-For": told})).seen["headers"]
+    by_https = await asyncio.to_thread(https_behind, world.settings.https_port, b"", "web.example", header)
+    assert (by_http["x-real-ip"], '"x-real-ip": "127.0.0.1"' in by_https) == (told, True)
+    assert ["over HTTPS the peer counts as the client" in problem.message for problem in world.refused] == [True]
+    await world.configure({"use-forwarded-headers": "true", "use-proxy-protocol": "true"})
+    assert world.refused == ()
+
+
 @pytest.mark.usefixtures("no_modules")
 async def test_passing_on_without_the_modules_is_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(BadConfigurationError, match="libnginx-mod-stream and libnginx-mod-stream-js"):

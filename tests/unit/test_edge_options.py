@@ -13,7 +13,7 @@ from common.contracts.objects import ConfigMap
 from common.knobs import Knob
 from common.testing.objects import config_map
 from nginx_config_renderer.configuration import configuration
-from nginx_config_renderer.option_keys import TABLE, defaults, read
+from nginx_config_renderer.option_keys import TABLE, defaults, halves, read
 from nginx_config_renderer.options import Options
 
 HOSTILE = st.text(string.ascii_lowercase + string.digits + " ;{}\"'$\\\n#:/.-_", max_size=40)
@@ -39,6 +39,22 @@ def test_all_faults_are_told_and_one_is_enough_to_refuse_the_whole() -> None:
 def test_what_was_good_before_is_read_again_and_what_is_good_no_more_is_left() -> None:
     assert defaults({"proxy-body-size": "9m"}, Options()).usual.body_size == 9 * 1024**2
     assert defaults({"no-such-key": "9m"}, Options()) == Options()
+
+
+@pytest.mark.parametrize(
+    ("passes", "data", "told"),
+    [
+        (True, {"use-forwarded-headers": "true", "forwarded-for-header": "X-Client"}, True),
+        (False, {"use-forwarded-headers": "true"}, False),
+        (True, {}, False),
+        (True, {"use-forwarded-headers": "true", "use-proxy-protocol": "true"}, False),
+    ],
+)
+def test_an_edge_that_passes_connections_on_says_where_a_header_does_not_name_the_client(
+    passes: bool, data: dict[str, str], told: bool
+) -> None:
+    found = halves(ConfigMap.project(config_map("nginx-config", data)), of(data)[0], passes=passes)
+    assert ["X-Client names the client over HTTP alone" in problem.message for problem in found] == [True] * told
 
 
 @settings(max_examples=300)

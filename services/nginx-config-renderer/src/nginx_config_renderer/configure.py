@@ -24,7 +24,7 @@ from nginx_config_renderer import authorities, ports
 from nginx_config_renderer.admin import Admin
 from nginx_config_renderer.locations import SecureLocation
 from nginx_config_renderer.nginx import Configuration
-from nginx_config_renderer.option_keys import TEMPLATE_KEY, defaults, read
+from nginx_config_renderer.option_keys import TEMPLATE_KEY, defaults, halves, read
 from nginx_config_renderer.options import Options
 from nginx_config_renderer.policy import Policy
 from nginx_config_renderer.streams import Listener
@@ -112,7 +112,7 @@ class Configurator:
             return (_refused(found, options, error),) if found is not None else ()
         self._options = options
         self._keep(self._kept, json.dumps(dict(found.data) if found is not None else {}).encode())
-        return ()
+        return halves(found, options, passes=self._nginx.passes) if found is not None else ()
 
     async def _install(
         self,

@@ -88,6 +88,11 @@ class Configuration:
         return self._edge.quic
 
     @property
+    def passes(self) -> bool:
+        """Whether it passes connections on unopened."""
+        return self._edge.passes
+
+    @property
     def unable(self) -> str | None:
         """Why this nginx can have none, in a sentence."""
         missing = [module for module in self._edge.stream_modules if not Path(module).exists()]

@@ -172,7 +172,7 @@ TABLE: Final = Knobs(
         "use_forwarded_headers",
         boolean,
         "false",
-        "Whether X-Forwarded-* of trusted peers is believed.",
+        "Whether X-Forwarded-* of trusted peers is believed; with `--ssl-passthrough`, X-Forwarded-For over HTTP alone.",
     ),
     _option(
         "compute-full-forwarded-for",
@@ -272,6 +272,23 @@ def read(found: ConfigMap, base: Options) -> tuple[Options, tuple[Problem, ...]]
     if TEMPLATE_KEY in found.data:
         given["template"] = found.data[TEMPLATE_KEY]
     return replace(base, usual=replace(base.usual, **reading.given["usual"]), **given), ()
+
+
+def halves(found: ConfigMap, options: Options, *, passes: bool) -> tuple[Problem, ...]:
+    """What of `found` is in force in part only. If nginx `passes` connections on, those to HTTPS come through its stream, which names their
+    peer as a proxy in front would, and a server of nginx believes one way of naming a client.
+    """
+    if not passes or not options.use_forwarded_headers or options.use_proxy_protocol:
+        return ()
+    return (
+        Problem(
+            found.ref,
+            "NotOverHTTPS",
+            f"key use-forwarded-headers is 'true': with --ssl-passthrough {options.forwarded_for_header} names the client over HTTP alone; "
+            "over HTTPS the peer counts as the client, for denylist-source-range and whitelist-source-range too; where proxies in front "
+            "speak HTTPS to us, let them speak the PROXY protocol and set use-proxy-protocol, or turn --ssl-passthrough off",
+        ),
+    )
 
 
 def defaults(data: Mapping[str, str], base: Options) -> Options:
