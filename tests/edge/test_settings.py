@@ -12,19 +12,25 @@ from pathlib import Path
 
 import pytest
 
+from common.bus.facts import FactPublisher
+from common.bus.memory import MemoryBroker, MemoryBus
+from common.bus.streams import ensure_streams
 from common.contracts.objects import ConfigMap
+from common.runtime.reports import Reports
 from common.testing import wait_until
-from common.testing.objects import config_map, endpoint_slice, ingress, rule, service
+from common.testing.objects import config_map, endpoint_slice, ingress, ingress_class, rule, service
 from nginx_config_renderer import metrics
 from nginx_config_renderer.admin import AdminError
 from nginx_config_renderer.annotations import PREFIX
 from nginx_config_renderer.configuration import TEMPLATE
 from nginx_config_renderer.configure import Configurator
+from nginx_config_renderer.follow import Intake
 from nginx_config_renderer.nginx import Configuration
 from nginx_config_renderer.option_keys import TEMPLATE_KEY
 from nginx_config_renderer.program import PROGRAM
 from tests.disk import no_room, small_disk
 from tests.edge.fleet import Server, busy, fleet
+from tests.edge.test_trust import Watched
 from tests.edge.world import NGINX, SOON, EdgeWorld, ask, edge
 
 HOST = "shop.example"
@@ -153,6 +159,36 @@ async def test_a_full_disk_leaves_nginx_its_configuration_and_says_where_room_is
     assert (await post(cramped, 2000)) == 200
     assert reasons(cramped) == []
     assert cramped.configurator.unwritten is None
+
+
+async def test_what_a_full_disk_did_not_take_of_the_configmap_is_in_force_when_there_is_room_although_nothing_changes(
+    cramped: EdgeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nginx_config_renderer.follow._AGAIN", 0.2)
+    bus = MemoryBus(MemoryBroker())
+    await ensure_streams(bus, 1)
+    intake = Intake(
+        cramped.wanted,
+        cramped.applier,
+        cramped.files,
+        Reports(FactPublisher(bus), service="edge", cluster="local", instance="i"),
+    )
+    ref = cramped.settings.options_ref
+    tasks = [asyncio.create_task(intake.follow(bus, "local", [ref])), asyncio.create_task(intake.configure(cramped.configurator))]
+    try:
+        with no_room(cramped.settings.state):
+            cluster = Watched(cramped, bus)
+            await cluster.watch(100, ingress_class(), config_map(ref.name, {"proxy-body-size": "1k"}, ref.namespace))
+            await cluster.mark()
+            await wait_until(lambda: cramped.configurator.unwritten is not None, within=SOON)
+        await wait_until(lambda: cramped.configurator.unwritten is None, within=SOON)
+        await cramped.configuration.in_force()
+        assert "client_max_body_size 1024;" in (cramped.settings.state / "nginx.conf").read_text()
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def test_a_renderer_starts_on_a_full_disk_and_writes_nothing_that_is_there(cramped: EdgeWorld) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from common.bus.facts import FactPublisher
-from common.bus.nats import NatsBus, connect
-from common.bus.protocol import HEADER_KV_OPERATION
+from common.bus.nats import connect
+from common.bus.protocol import HEADER_KV_OPERATION, Bus
 from common.bus.settings import BusSettings
 from common.bus.streams import ALERTS, ensure_streams
 from common.codec import COMPRESS_ABOVE, decode, digest, encode
@@ -39,7 +39,7 @@ SUBJECT = alert_subject("local", "critical", "edge", "MessagesUntrusted")
 class Watched:
     """An edge that follows a bus, and what stands there."""
 
-    def __init__(self, world: EdgeWorld, bus: NatsBus) -> None:
+    def __init__(self, world: EdgeWorld, bus: Bus) -> None:
         self.world = world
         self.bus = bus
         self.written: dict[str, Stored] = {}
