@@ -1,7 +1,7 @@
 """What a node knows, and what it makes of it: which addresses it may hold, when it gives them up, and who tells of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -153,11 +153,13 @@ def test_a_plan_that_no_node_could_render_is_refused() -> None:
     assert [problem.reason for problem in made.problems] == ["BadMessage"]
 
 
+def heard(name: str, *, held_back: str = "", peers: tuple[str, ...] = ("node-1",), at: float = 0.0) -> Heard:
+    return Heard(VipNode(node=name, revision=1, peers=peers, held_back=held_back), at, {}, arrived=0.0)
+
+
 def judged(edges: Mapping[str, str], *held_back: str, policy: Any = "release") -> int:
-    heard = {
-        name: VipNode(node=name, revision=1, peers=("node-1",), held_back="its edge" if name in held_back else "") for name in NAMES
-    }
-    return verdict("node-1", THREE, heard, edges, policy).value
+    said = {name: heard(name, held_back="its edge" if name in held_back else "") for name in NAMES}
+    return verdict("node-1", THREE, said, edges, policy).value
 
 
 NAMES = ("node-2", "node-3")
@@ -178,8 +180,8 @@ def test_a_node_whose_edge_is_dead_holds_on_where_nobody_can_take_over() -> None
 
 
 def test_a_node_that_others_do_not_hear_yet_holds_nothing() -> None:
-    heard = {"node-2": VipNode(node="node-2", revision=1, peers=("node-2", "node-3"))}
-    assert verdict("node-1", THREE, heard, {}, "release").value == GIVE_UP
+    deaf = {"node-2": heard("node-2", peers=("node-2", "node-3"))}
+    assert verdict("node-1", THREE, deaf, {}, "release").value == GIVE_UP
 
 
 def test_an_excluded_node_gives_up_and_a_cordoned_one_only_if_another_is_well() -> None:
@@ -187,6 +189,53 @@ def test_an_excluded_node_gives_up_and_a_cordoned_one_only_if_another_is_well() 
     assert verdict("node-1", (out,), {}, {}, "release").value == GIVE_UP
     assert verdict("node-1", (cordoned, *THREE[1:]), {}, {}, "release").value == GIVE_UP
     assert verdict("node-1", (cordoned,), {}, {}, "release").value == KEEP
+
+
+def standing(**of: Standing) -> tuple[Member, ...]:
+    """node-1 and node-2, as they stand."""
+    return tuple(replace(member, standing=of.get(member.name.replace("-", "_"), Standing.WELL)) for member in THREE[:2])
+
+
+@pytest.mark.parametrize("gone", [Standing.UNREADY, Standing.CORDONED])
+def test_a_node_whose_edge_is_dead_holds_on_rather_than_give_way_to_one_that_died_days_ago(gone: Standing) -> None:
+    members = standing(node_2=gone)
+    died = {"node-2": heard("node-2", at=1000), "node-1": heard("node-1", at=300_000)}
+    assert verdict("node-1", members, died, DEAD, "release").value == STEP_BACK
+    never = {"node-1": heard("node-1", at=300_000)}
+    assert verdict("node-1", members, never, DEAD, "release").value == STEP_BACK
+
+
+def test_a_node_that_has_just_begun_to_listen_takes_no_old_word_for_a_new_one() -> None:
+    made = take(known(), of_node("node-2", at=1000), of_node("node-1", at=300_000), now=7)  # both arrive at once
+    assert verdict("node-1", standing(node_2=Standing.UNREADY), made.heard, DEAD, "release").value == STEP_BACK
+
+
+def test_a_node_whose_edge_is_dead_gives_way_to_one_whose_kubelet_alone_is_silent() -> None:
+    lives = {"node-2": heard("node-2", at=299_995), "node-1": heard("node-1", at=300_000)}
+    assert verdict("node-1", standing(node_2=Standing.UNREADY), lives, DEAD, "release").value == GIVE_UP
+
+
+@pytest.mark.parametrize("other", [Standing.WELL, Standing.UNREADY])
+def test_a_node_whose_edge_is_dead_gives_up_while_the_bus_is_away_as_it_does_with_one(other: Standing) -> None:
+    before = {name: heard(name, at=1000) for name in ("node-1", "node-2")}  # and since then there was no word of anybody
+    assert verdict("node-1", standing(node_2=other), before, DEAD, "release").value == GIVE_UP
+    assert verdict("node-1", standing(node_2=other), {}, DEAD, "release").value == GIVE_UP
+
+
+def test_a_node_whose_edge_is_dead_gives_way_to_one_that_is_well_though_it_is_cut_off_from_the_bus() -> None:
+    cut_off = {"node-2": heard("node-2", at=1000), "node-1": heard("node-1", at=2000)}
+    assert verdict("node-1", standing(), cut_off, DEAD, "release").value == GIVE_UP
+
+
+def test_a_cordoned_node_holds_on_where_no_other_has_its_edges() -> None:
+    members = standing(node_1=Standing.CORDONED)
+    assert verdict("node-1", members, {"node-2": heard("node-2", held_back="its edge")}, {}, "release").value == KEEP
+    assert verdict("node-1", members, {"node-2": heard("node-2")}, {}, "release").value == GIVE_UP
+
+
+def test_a_cordoned_node_holds_on_where_the_only_other_fell_silent_and_is_not_yet_known_to_be_gone() -> None:
+    crashed = {"node-2": heard("node-2", at=1000), "node-1": heard("node-1", at=1025)}
+    assert verdict("node-1", standing(node_1=Standing.CORDONED), crashed, {}, "release").value == KEEP
 
 
 def heard_of(*said: Said, now: float) -> Mapping[str, Heard]:
@@ -212,6 +261,6 @@ def test_an_address_that_two_nodes_go_on_claiming_is_held_twice_and_one_that_mov
 
 def test_an_address_is_nowhere_when_its_last_holder_is_silent_for_long() -> None:
     address = ip_address("192.0.2.1")
-    heard = heard_of(of_node("node-1", "192.0.2.1"), now=0)
-    assert nowhere(heard, [address], 5) == ()
-    assert nowhere(heard, [address], 60) == (address,)
+    last = heard_of(of_node("node-1", "192.0.2.1"), now=0)
+    assert nowhere(last, [address], 5) == ()
+    assert nowhere(last, [address], 60) == (address,)

@@ -2,6 +2,9 @@
 
 Nodes say again every few seconds what they hold. Of two that say so of one address, both do only if the earlier one said it once more well
 after the later one began: when an address moves, the last word of who had it is a moment late.
+
+Whether a node is silent is measured by what the bus has stored since: a bus that is away makes nobody silent, and what it kept of a node
+that died long ago is no news for one that has just begun to listen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -34,6 +37,12 @@ def twice(heard: Mapping[str, Heard], wanted: Iterable[Address], now: float) -> 
 def nowhere(heard: Mapping[str, Heard], wanted: Iterable[Address], now: float) -> tuple[Address, ...]:
     """The addresses that nobody holds, sorted."""
     return tuple(address for address in sorted(wanted, key=order) if not holders(heard, address, now))
+
+
+def silent(heard: Mapping[str, Heard], name: str) -> bool:
+    """Whether the bus has words of others (our own are such) and for longer than `FRESH` none of `name`. Where it has none, nobody is."""
+    newest = max((one.at for one in heard.values()), default=0.0)
+    return bool(heard) and (name not in heard or newest - heard[name].at > FRESH)
 
 
 def speaker(heard: Mapping[str, Heard], now: float) -> str:

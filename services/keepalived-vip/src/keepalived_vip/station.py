@@ -144,9 +144,8 @@ class Station:
         if not self._edges.asked:
             return
         members = self._known.present
-        heard = {name: one.said for name, one in self._known.heard.items()}
-        node = self._settings.node
-        self.verdict = verdict(node, members, heard, self._edges.unready, self._settings.unready)
+        settings = self._settings
+        self.verdict = verdict(settings.node, members, self._known.heard, self._edges.unready, settings.unready)
         metrics.HELD_BACK.set(int(self.verdict.value != KEEP))
         if self.verdict.value != self._written:
             try:

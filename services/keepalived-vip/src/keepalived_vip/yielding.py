@@ -5,7 +5,8 @@ over at once (keepalived.conf(5), track_file). A smaller number only lowers the 
 
 A node whose edge is not ready gives its addresses up only while another one can take them. Where no node's edge is ready, whoever is best
 holds on: what answers wrongly is found sooner than what does not answer, and a question that is answered wrongly everywhere at once
-(a port that was changed, a probe that was mistyped) takes no address off the network.
+(a port that was changed, a probe that was mistyped) takes no address off the network. Nor does a node give way to one that is most likely
+gone: nobody vouches for its health, and it has been silent while others spoke. While the bus is away all are, and nobody's silence counts.
 """
 
 from collections.abc import Collection, Mapping
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from common.contracts.vips import VipNode
+from keepalived_vip.census import silent
+from keepalived_vip.known import Heard
 from keepalived_vip.model import Member, Standing
 
 KEEP: Final = 0
@@ -33,7 +36,7 @@ class Verdict:
 def verdict(
     node: str,
     members: Collection[Member],
-    heard: Mapping[str, VipNode],
+    heard: Mapping[str, Heard],
     unready: Mapping[str, str],
     policy: Policy,
 ) -> Verdict:
@@ -49,13 +52,14 @@ def verdict(
             GIVE_UP, f"these nodes do not hear node {node} yet, and would hold what it holds: {', '.join(sorted(strangers))}"
         )
     others = [member for member in members if member.name != node]
-    if here.standing is Standing.CORDONED and any(member.standing is Standing.WELL for member in others):
+    well = [member for member in others if member.standing is Standing.WELL and not silent(heard, member.name)]
+    if here.standing is Standing.CORDONED and _relief(well, heard):
         return Verdict(GIVE_UP, f"node {node} is cordoned, and others can hold its addresses")
     return _by_edges(node, others, heard, unready, policy) if unready else Verdict(KEEP)
 
 
 def _by_edges(
-    node: str, others: Collection[Member], heard: Mapping[str, VipNode], unready: Mapping[str, str], policy: Policy
+    node: str, others: Collection[Member], heard: Mapping[str, Heard], unready: Mapping[str, str], policy: Policy
 ) -> Verdict:
     edge, fault = min(unready.items())
     more = f" and {len(unready) - 1} more" if len(unready) > 1 else ""
@@ -67,13 +71,18 @@ def _by_edges(
     return Verdict(GIVE_UP, reason)
 
 
-def _strangers(node: str, members: Collection[Member], heard: Mapping[str, VipNode]) -> tuple[str, ...]:
+def _strangers(node: str, members: Collection[Member], heard: Mapping[str, Heard]) -> tuple[str, ...]:
     """The nodes that speak VRRP and do not hear `node`. One that is silent holds nothing, as far as is known."""
     well = [member.name for member in members if member.name != node and member.standing is not Standing.UNREADY]
-    return tuple(name for name in sorted(well) if name in heard and heard[name].peers and node not in heard[name].peers)
+    return tuple(name for name in sorted(well) if name in heard and _deaf(heard[name].said, node))
 
 
-def _relief(others: Collection[Member], heard: Mapping[str, VipNode]) -> bool:
-    """Whether one of `others` may hold addresses, as far as is known. One that has not spoken is believed to be able."""
-    able = [member.name for member in others if member.standing is not Standing.OUT]
-    return any(name not in heard or not heard[name].held_back for name in able)
+def _deaf(said: VipNode, node: str) -> bool:
+    return bool(said.peers) and node not in said.peers
+
+
+def _relief(others: Collection[Member], heard: Mapping[str, Heard]) -> bool:
+    """Whether one of `others` may hold addresses, as far as is known. One that is well and has not spoken is believed to be able."""
+    able = [member for member in others if member.standing is not Standing.OUT]
+    there = [member.name for member in able if member.standing is Standing.WELL or not silent(heard, member.name)]
+    return any(name not in heard or not heard[name].said.held_back for name in there)
