@@ -128,7 +128,7 @@ async def test_nginx_finishes_what_it_has_begun(runner: Runner) -> None:
     writer.write(b"POST /apply HTTP/1.1\r\nHost: nginx\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
     assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
     runner.process.terminate()
-    await wait_until(lambda: not runner.settings.admin_socket.exists())
+    await wait_until(lambda: not runner.settings.admin_socket.is_socket())
     writer.write(b"no")
     assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
     writer.close()
@@ -138,7 +138,7 @@ async def test_nginx_finishes_what_it_has_begun(runner: Runner) -> None:
 async def test_clients_that_still_come_are_answered_for_a_while_after_the_probes_fail(runner: Runner) -> None:
     await configured(runner)
     runner.process.terminate()
-    await wait_until(lambda: not runner.settings.admin_socket.exists(), every=0.001)
+    await wait_until(lambda: not runner.settings.admin_socket.is_socket(), every=0.001)
     reader, writer = await asyncio.open_connection("127.0.0.1", runner.settings.http_port)
     writer.write(b"GET / HTTP/1.0\r\n\r\n")
     assert (await reader.readline()).startswith(b"HTTP/1.1 404 ")
