@@ -35,7 +35,7 @@ async def compose(app: App[Settings]) -> None:
     known = (settings.cluster, settings.ours, settings.node, settings.pools, settings.reservations)
     knowledge = Knowledge(*known, peers=settings.peers_among)
     app.health.ready_when("replica", lambda: "not complete yet" if knowledge.awaited else None)
-    app.health.ready_when("haproxy", lambda: applier.trouble)
+    app.health.ready_when("haproxy", lambda: applier.unready)
     counts = Runtime(settings.sockets / ADMIN, str(settings.state))
     app.health.also_expose(Scrape(counts, lambda: applier.slots, settings.metric_endpoints).text)
 

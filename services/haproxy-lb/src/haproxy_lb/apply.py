@@ -24,8 +24,9 @@ from haproxy_lb.live import Live
 from haproxy_lb.model import BackendKey, Wanted
 from haproxy_lb.plan import plan
 from haproxy_lb.rules import FRONTS, DeleteServer
-from haproxy_lb.runtime import Lost, Runtime
+from haproxy_lb.runtime import Away, Lost, Runtime
 from haproxy_lb.slots import Allotment, Layout, Slot, allot, kind_of
+from haproxy_lb.trouble import Trouble
 
 BACKOFF: Final = Backoff(first=0.02, most=0.25, factor=2, jitter=0.5)
 PROVE: Final = Backoff(first=0.03, most=1.0, factor=1.5, jitter=0.2)  # between two looks at servers that are not proven yet
@@ -55,7 +56,9 @@ class Applier:
         self._busy = False
         self._compare_at = 0.0
         self._released = False
-        self._trouble: str | None = "HAProxy has not been compared yet"
+        self._trouble = Trouble("HAProxy has not been compared yet")
+        self._shortage: str | None = None  # who has no slot
+        self._begun = False  # whether all had what they should, once
         self._wake = asyncio.Event()
         runtime.gone = self._gone
 
@@ -67,7 +70,14 @@ class Applier:
     @property
     def trouble(self) -> str | None:
         """Why HAProxy does not have what it should, in a sentence."""
-        return self._trouble or self._configuration.trouble
+        return self._trouble.reason or self._shortage or self._configuration.trouble
+
+    @property
+    def unready(self) -> str | None:
+        """Why connections should go to another node, in a sentence. What is not in HAProxy's files, or waits until it begins anew, is no
+        reason once all had what they should: what was in force is carried.
+        """
+        return self._trouble.counts(self._now())
 
     @property
     def slots(self) -> Mapping[BackendKey, Slot]:
@@ -181,8 +191,18 @@ class Applier:
         finally:
             self._busy = False
         self._looks = 0
-        self._trouble = self._shortage()
-        if since is not None and self._live is not None and self._trouble is None:
+        if self._live is not None:
+            self._done(since)
+
+    def _done(self, since: float | None) -> None:
+        """HAProxy and the kernel have what they can have."""
+        self._shortage = self._short()
+        self._begun = self._begun or self._shortage is None
+        if self._begun:
+            self._trouble.over()
+        else:
+            self._trouble.begin(str(self._shortage), self._now(), grave=True)
+        if since is not None and self._shortage is None:
             effects.LATENCY.observe(self._now() - since)
 
     def _next(self, live: Live, layout: Layout) -> Desired:
@@ -232,7 +252,7 @@ class Applier:
             self._leaving.asked((case.slot, case.name), now, random.random(), deleted=deleted)  # noqa: S311 jitter
         effects.LEAVING.set(len(self._leaving))
 
-    def _shortage(self) -> str | None:
+    def _short(self) -> str | None:
         missing = sorted(self._wanted.backends.keys() - self._allotment.slots.keys())
         if not missing:
             return None
@@ -241,10 +261,10 @@ class Applier:
 
     def _lost(self, error: Exception) -> None:
         """Whatever happened: read all back before the next command."""
-        if self._live is not None or self._trouble != str(error):
+        if self._live is not None or self._trouble.reason != str(error):
             log.warning("haproxy.lost", reason=str(error), kind=type(error).__name__)
         self._live, self._before = None, None
-        self._trouble = str(error)
+        self._trouble.begin(str(error), self._now(), grave=isinstance(error, Away))
 
     @staticmethod
     def _now() -> float:

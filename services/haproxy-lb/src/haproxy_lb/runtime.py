@@ -34,6 +34,10 @@ class Lost(Exception):
     """HAProxy does not answer, or not as it should."""
 
 
+class Away(Lost):
+    """Nobody listens where HAProxy should, or nobody answers there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """The process that answers: its number, the configuration that it runs with, whether another one has taken its place, and whether its
@@ -119,7 +123,10 @@ class Runtime:
                     answers += await self._ask(lines[first : first + _TOGETHER])
         except TimeoutError as error:
             self.close()
-            raise Lost(f"HAProxy does not answer on {self._path} within {self._deadline:g} s") from error
+            raise Away(f"HAProxy does not answer on {self._path} within {self._deadline:g} s") from error
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self.close()
+            raise Away(f"HAProxy is not there on {self._path}: {error}") from error
         except (OSError, EOFError, asyncio.LimitOverrunError) as error:
             self.close()
             raise Lost(f"HAProxy is not there on {self._path}: {error}") from error
