@@ -171,10 +171,18 @@ def test_source_ranges_are_canonical_and_a_bad_one_lets_nobody_in() -> None:
     assert derived.frontends[FrontKey(ADDRESS, 80)].sources == ("10.0.0.0/8", "2001:db8::/32")
     bad = Derived(showing(balanced(loadBalancerSourceRanges=["10.0.0.0/8", "all"])))
     assert bad.frontends == {}
-    assert "write networks" in bad.problems["web", "BadSourceRanges"]
+    assert bad.problems["web", "BadSourceRanges"].startswith("spec.loadBalancerSourceRanges is '10.0.0.0/8,all'; write networks")
     old = showing(balanced())
     old["metadata"]["annotations"]["service.beta.kubernetes.io/load-balancer-source-ranges"] = "10.0.0.0/8, 192.168.0.0/16"
     assert Derived(old).frontends[FrontKey(ADDRESS, 80)].sources == ("10.0.0.0/8", "192.168.0.0/16")
+
+
+def test_bad_source_ranges_of_the_annotation_are_told_as_such() -> None:
+    made = showing(balanced())
+    made["metadata"]["annotations"]["service.beta.kubernetes.io/load-balancer-source-ranges"] = "10.0.0.0/8,all"
+    assert Derived(made).frontends == {}
+    told = "annotation service.beta.kubernetes.io/load-balancer-source-ranges is '10.0.0.0/8,all'; write networks"
+    assert Derived(made).problems["web", "BadSourceRanges"].startswith(told)
 
 
 def test_endpoints_that_end_are_drained_while_others_are_ready_and_used_when_none_is() -> None:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
+import pytest
 from tests.integration.lb_world import Noted
 from tests.messages import message
 
@@ -22,6 +23,8 @@ from common.pools import KEY
 from common.runtime.reports import Reports
 from common.testing import wait_until
 from common.testing.objects import config_map, service
+from common.tries import Tries
+from haproxy_lb import office as module
 from haproxy_lb.derive.classes import Class
 from haproxy_lb.display import Display
 from haproxy_lb.follow import Intake
@@ -45,6 +48,9 @@ class Api:
         self.record: Raw | None = None
         self.shown: list[tuple[str, list[Raw]]] = []
         self.meanwhile: list[Callable[[], None]] = []  # what happens while it writes the record
+        self.namespaces = {RECORD.namespace}
+        self.rival = False  # whether somebody else is always quicker
+        self.asked = 0  # how often the record was to be written
         self._versions = 0
 
     async def get(self, _: ObjectRef) -> Raw:
@@ -54,6 +60,9 @@ class Api:
         return self.record
 
     async def create(self, _: object, body: Raw, *, namespace: str) -> Raw:
+        if namespace not in self.namespaces:
+            self.asked += 1
+            raise NotFound(f"there is no namespace {namespace}")
         return await self._write(body["data"])
 
     async def apply(self, _: ObjectRef, fields: Raw, **__: Any) -> Raw:
@@ -66,7 +75,10 @@ class Api:
         return {}
 
     async def _write(self, data: Mapping[str, str]) -> Raw:
+        self.asked += 1
         await self._turns()
+        if self.rival:
+            raise Conflict("somebody else has written it")
         while self.meanwhile:
             self.meanwhile.pop(0)()
         self._versions += 1
@@ -158,6 +170,19 @@ class Silent:
         return
 
 
+def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each pause that a leader makes after a failure, none of which takes time."""
+    pauses: list[None] = []
+
+    class Quick(Tries):
+        async def pause(self) -> None:
+            pauses.append(None)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(module, "Tries", Quick)
+    return pauses
+
+
 @contextlib.asynccontextmanager
 async def leading(office: Office) -> AsyncIterator[None]:
     """A balancer leads, and loses its office at the end of the context."""
@@ -184,3 +209,51 @@ async def test_a_leader_that_leads_again_withdraws_no_address_that_another_one_g
     async with leading(first):
         await world.wishes("192.0.2.0", "192.0.2.1", "192.0.2.2")
     assert [len(wish) for wish in world.bus.wishes] == [1, 2, 3]
+
+
+async def test_a_service_that_is_deleted_during_the_first_look_costs_nothing_but_its_address() -> None:
+    world = World()
+    world.service("web", shows="192.0.2.0")
+    world.api.meanwhile.append(lambda: world.service("web", shows="192.0.2.0", gone=True))
+    async with leading(world.balancer()):
+        await world.wishes()
+
+
+async def test_a_service_that_comes_while_the_record_is_written_keeps_what_it_shows() -> None:
+    world = World()
+    world.service("a")
+    world.api.meanwhile.append(lambda: world.service("web", shows="192.0.2.7"))
+    async with leading(world.balancer()):
+        await world.wishes("192.0.2.0", "192.0.2.7")
+    assert [name for name, _ in world.api.shown if name != "a"] == []
+
+
+async def test_a_leader_whose_record_cannot_be_made_asks_with_pauses_and_tells_what_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.api.namespaces = set()
+    world.service("a")
+    office = world.balancer()
+    pauses = noted_pauses(monkeypatch)
+    async with leading(office):
+        await wait_until(lambda: len(pauses) >= 3)
+        assert world.api.asked <= len(pauses) + 1
+        [problem] = office.problems
+        assert str(problem) == (
+            "configmaps seaway-edge/lb-reservations: it cannot be made, since there is no namespace 'seaway-edge', so no address is given; "
+            "create the namespace, or name a ConfigMap of another one by --reservations-configmap"
+        )
+        world.api.namespaces = {"seaway-edge"}
+        await world.wishes("192.0.2.0")
+        assert office.problems == ()
+
+
+async def test_a_leader_whose_record_others_write_each_time_asks_with_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.api.rival = True
+    world.service("a")
+    pauses = noted_pauses(monkeypatch)
+    async with leading(world.balancer()):
+        await wait_until(lambda: len(pauses) >= 3)
+        assert world.api.asked <= len(pauses) + 1
+        world.api.rival = False
+        await world.wishes("192.0.2.0")

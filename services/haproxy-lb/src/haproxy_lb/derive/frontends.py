@@ -33,17 +33,20 @@ def frontends(ours: Class) -> Callable[[Reads, FrontKey], Derived[Frontend]]:
             return Derived(None)
         owner = min(users, key=lambda one: (one.metadata.creation_timestamp, one.metadata.namespace, one.metadata.name))
         backend = BackendKey(owner.metadata.namespace, owner.metadata.name, key.port)
+        field, texts = _ranges(owner)
         try:
-            return Derived(Frontend(key, backend, _sources(owner)))
-        except ValueError as mend:
-            text = f"spec.loadBalancerSourceRanges is {', '.join(owner.spec.load_balancer_source_ranges)[:80]!r}; {mend}"
-            return Derived(None, (Problem(owner.ref, "BadSourceRanges", text),))
+            return Derived(Frontend(key, backend, canonical(texts)))
+        except ValueError as mend:  # to let everybody in would be the worst reading of a bad network
+            problem = Problem(owner.ref, "BadSourceRanges", f"{field} is {','.join(texts)[:80]!r}; {mend}")
+            return Derived(None, (problem,))
 
     return derive
 
 
-def _sources(service: Service) -> tuple[str, ...]:
-    """The networks that may ask; none is all. Raises ValueError: to let everybody in would be the worst reading of a bad network."""
+def _ranges(service: Service) -> tuple[str, list[str]]:
+    """Where the networks that may ask are written, and what is written there; none is all."""
+    listed = service.spec.load_balancer_source_ranges
     annotated = service.metadata.annotations.get(SOURCE_RANGES, "").strip()
-    texts = [*service.spec.load_balancer_source_ranges] or (annotated.split(",") if annotated else [])
-    return canonical(texts)
+    if listed or not annotated:
+        return "spec.loadBalancerSourceRanges", [*listed]
+    return f"annotation {SOURCE_RANGES}", annotated.split(",")
