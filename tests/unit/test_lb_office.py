@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.integration.lb_world import Noted
 from tests.messages import message
 
@@ -123,7 +124,11 @@ class World:
         self._reports = Reports(FactPublisher(MemoryBus(MemoryBroker())), service="haproxy-lb", cluster="local", instance="i")
         self._intake = Intake(self.knowledge, Noted(), self._reports)
         self._sequence = 0
-        self._take(config_map("lb-pools", {KEY: "pools: [{name: p, addresses: [192.0.2.0/28]}]"}, "seaway-edge"))
+        self.pools("pools: [{name: p, addresses: [192.0.2.0/28]}]")
+
+    def pools(self, text: str) -> None:
+        """The operator writes the ConfigMap of the pools."""
+        self._take(config_map("lb-pools", {KEY: text}, "seaway-edge"))
 
     def service(self, name: str, *, shows: str = "", gone: bool = False) -> None:
         """A Service of ours comes, or goes."""
@@ -183,6 +188,13 @@ def noted_pauses(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     return pauses
 
 
+def pool_metrics(pool: str) -> list[float | None]:
+    """What is exposed of a pool: its addresses, those that are used, those that wait."""
+    names = ("", "_used", "_waiting")
+    labels = {"pool": pool, "family": "IPv4"}
+    return [REGISTRY.get_sample_value(f"seaway_lb_pool_addresses{name}", labels) for name in names]
+
+
 @contextlib.asynccontextmanager
 async def leading(office: Office) -> AsyncIterator[None]:
     """A balancer leads, and loses its office at the end of the context."""
@@ -228,7 +240,9 @@ async def test_a_service_that_comes_while_the_record_is_written_keeps_what_it_sh
     assert [name for name, _ in world.api.shown if name != "a"] == []
 
 
-async def test_a_leader_whose_record_cannot_be_made_asks_with_pauses_and_tells_what_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_leader_whose_record_cannot_be_made_asks_with_pauses_and_tells_what_to_mend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     world = World()
     world.api.namespaces = set()
     world.service("a")
@@ -239,8 +253,8 @@ async def test_a_leader_whose_record_cannot_be_made_asks_with_pauses_and_tells_w
         assert world.api.asked <= len(pauses) + 1
         [problem] = office.problems
         assert str(problem) == (
-            "configmaps seaway-edge/lb-reservations: it cannot be made, since there is no namespace 'seaway-edge', so no address is given; "
-            "create the namespace, or name a ConfigMap of another one by --reservations-configmap"
+            "configmaps seaway-edge/lb-reservations: the record of addresses cannot be made, since there is no namespace 'seaway-edge', "
+            "so no address is given; create the namespace, or name a ConfigMap of another one by --reservations-configmap"
         )
         world.api.namespaces = {"seaway-edge"}
         await world.wishes("192.0.2.0")
@@ -257,3 +271,15 @@ async def test_a_leader_whose_record_others_write_each_time_asks_with_pauses(mon
         assert world.api.asked <= len(pauses) + 1
         world.api.rival = False
         await world.wishes("192.0.2.0")
+
+
+async def test_who_leads_no_more_tells_nothing_of_pools_and_a_leader_nothing_of_pools_that_are_gone() -> None:
+    world = World()
+    world.service("a")
+    async with leading(world.balancer()):
+        await world.wishes("192.0.2.0")
+        assert pool_metrics("p") == [16, 1, 0]
+        world.pools("pools: [{name: q, addresses: [192.0.2.0/29]}]")
+        await wait_until(lambda: pool_metrics("q") == [8, 1, 0])
+        assert pool_metrics("p") == [None, None, None]
+    assert pool_metrics("q") == [None, None, None]

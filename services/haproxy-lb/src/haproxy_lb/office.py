@@ -8,7 +8,7 @@ balancer serves what the status of Services shows.
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -24,13 +24,13 @@ from common.tries import Tries
 from haproxy_lb import metrics
 from haproxy_lb.allocation import Allocation, allocate
 from haproxy_lb.book import Granted
-from haproxy_lb.claims import ServiceName
+from haproxy_lb.claims import Claim, ServiceName
 from haproxy_lb.display import Display
 from haproxy_lb.follow import Intake
 from haproxy_lb.knowledge import Knowledge
 from haproxy_lb.proclaim import Proclaimer
-from haproxy_lb.record import Record, Superseded
-from haproxy_lb.usage import usage
+from haproxy_lb.record import NoNamespace, Record, Superseded
+from haproxy_lb.usage import Used, usage
 
 LOOK: Final = 30.0  # seconds between two looks without news
 GATHER: Final = 0.005  # seconds in which news gather, so that a burst of changes is not as many looks at everything
@@ -80,8 +80,8 @@ class Office:
                 group.create_task(self._proclaimer.run())
                 group.create_task(self._serve())
         finally:
-            self.problems = ()
-            self._intake.problems.set()
+            self._have(())
+            _expose(())
 
     async def _serve(self) -> None:
         tries, known = Tries(_BACKOFF), False
@@ -97,14 +97,17 @@ class Office:
                     again = await self._decide()
                 tries.done()
             except Superseded as error:
-                log.info("record.superseded", reason=str(error))
+                log.info("record.superseded", reason=str(error), attempt=tries.failed)
                 known = False
-            except (KubeError, TimeoutError) as error:
-                log.warning("addresses.delayed", reason=str(error) or "no answer in time", attempt=tries.failed)
                 await tries.pause()
                 continue
-            if known:
-                await self._wait(again)
+            except (KubeError, TimeoutError) as error:
+                log.warning("addresses.delayed", reason=str(error) or "no answer in time", attempt=tries.failed)
+                if isinstance(error, NoNamespace):
+                    self._have((Problem(error.ref, "NoNamespace", str(error)),))
+                await tries.pause()
+                continue
+            await self._wait(again)
 
     async def _wait(self, again: int | None) -> None:
         """Waits for news, or for what comes by time."""
@@ -117,27 +120,22 @@ class Office:
     async def _decide(self) -> int | None:
         """One look at everything; when to look again, if that is known. Raises Superseded, KubeError, TimeoutError."""
         began = time.perf_counter()
-        claims, pools = self._knowledge.claims, self._knowledge.pools
+        # What is known changes while the record is written: what is said and shown after that belongs to what was decided on.
+        claims, pools, services = dict(self._knowledge.claims), self._knowledge.pools, self._knowledge.services
         taken = self._knowledge.node_addresses
         result = allocate(claims.values(), pools, self._record.reservations, int(self._clock()), taken)
         metrics.ALLOCATION_SECONDS.set(time.perf_counter() - began)
         async with asyncio.timeout(DEADLINE):
             await self._record.write(result.reservations, self._knowledge.pools_text)
         self._proclaimer.want(tuple(_wanted(result)))
-        self._tell(result)
-        for used in usage(pools, result.reservations):
-            for gauge, count in (
-                (metrics.POOL_SIZE, used.size),
-                (metrics.POOL_USED, used.used),
-                (metrics.POOL_WAITING, used.waiting),
-            ):
-                gauge.labels(used.pool, f"IPv{used.family}").set(count)
-        await self._display.show(self._knowledge.services, result.assignments)
+        self._tell(result, claims)
+        _expose(usage(pools, result.reservations))
+        await self._display.show(services, result.assignments)
         return result.again
 
-    def _tell(self, result: Allocation) -> None:
+    def _tell(self, result: Allocation, claims: Mapping[ServiceName, Claim]) -> None:
         """What is new since the last look, as Events and facts; after a start, since what Services show."""
-        before = self._given if self._given is not None else self._seen(result)
+        before = self._given if self._given is not None else _seen(result, claims)
         self._given = result.assignments
         for name in sorted({*before, *result.assignments}):
             old, new = before.get(name, _NOTHING), result.assignments.get(name, _NOTHING)
@@ -148,17 +146,14 @@ class Office:
             for one in old:
                 if one.address not in addresses:
                     self._tell_address(name, one, given=False)
-        if result.problems != self.problems:
-            self.problems = result.problems
-            self._intake.problems.set()
+        self._have(result.problems)
         self._tell_problems()
 
-    def _seen(self, result: Allocation) -> dict[ServiceName, tuple[Granted, ...]]:
-        """What Services show already."""
-        return {
-            name: tuple(one for one in has if self._knowledge.claims[name].showed(one.address) is not None)
-            for name, has in result.assignments.items()
-        }
+    def _have(self, problems: tuple[Problem, ...]) -> None:
+        """Takes all that is wrong with what is to have addresses."""
+        if problems != self.problems:
+            self.problems = problems
+            self._intake.problems.set()
 
     def _tell_address(self, name: ServiceName, one: Granted, *, given: bool) -> None:
         ref = name.ref
@@ -179,6 +174,23 @@ class Office:
             if uid:
                 self._recorder.record_problem(problem, uid, action="Allocate")
         self._told = now
+
+
+def _expose(pools: Iterable[Used]) -> None:
+    """Makes the metrics of pools say this and nothing else: who leads no more would contradict who does."""
+    gauges = (metrics.POOL_SIZE, metrics.POOL_USED, metrics.POOL_WAITING)
+    for gauge in gauges:
+        gauge.clear()
+    for one in pools:
+        for gauge, count in zip(gauges, (one.size, one.used, one.waiting), strict=True):
+            gauge.labels(one.pool, f"IPv{one.family}").set(count)
+
+
+def _seen(result: Allocation, claims: Mapping[ServiceName, Claim]) -> dict[ServiceName, tuple[Granted, ...]]:
+    """What Services show already."""
+    return {
+        name: tuple(one for one in has if claims[name].showed(one.address) is not None) for name, has in result.assignments.items()
+    }
 
 
 def _wanted(result: Allocation) -> list[WantedAddress]:

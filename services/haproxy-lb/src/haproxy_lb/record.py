@@ -13,7 +13,8 @@ from typing import Any, Final
 import structlog
 
 from common.contracts.refs import ObjectRef
-from common.kube.errors import Conflict, NotFound
+from common.kube import Raw
+from common.kube.errors import Conflict, KubeError, NotFound
 from common.kube.session import KubeSession
 from common.kube.status import Writer
 from common.pools import KEY
@@ -27,6 +28,17 @@ log = structlog.get_logger(__name__)
 
 class Superseded(Exception):
     """Somebody else has written the record since it was read."""
+
+
+class NoNamespace(KubeError):
+    """The record cannot be made where it is to be. `ref` is the record."""
+
+    def __init__(self, ref: ObjectRef) -> None:
+        super().__init__(
+            f"the record of addresses cannot be made, since there is no namespace {ref.namespace!r}, so no address is given; "
+            "create the namespace, or name a ConfigMap of another one by --reservations-configmap"
+        )
+        self.ref = ref
 
 
 class Record:
@@ -66,8 +78,14 @@ class Record:
         try:
             if not self._version:
                 body = {"metadata": {"name": self._ref.name}, "data": data}
-                return await self._session.create(self._ref.resource, body, namespace=self._ref.namespace)
+                return await self._create(body)
             fields = {"metadata": {"resourceVersion": self._version}, "data": data}
             return await self._writer.apply(self._ref, fields, force=True)
         except (Conflict, NotFound) as error:
             raise Superseded(str(error)) from error
+
+    async def _create(self, body: Raw) -> Any:
+        try:
+            return await self._session.create(self._ref.resource, body, namespace=self._ref.namespace)
+        except NotFound:
+            raise NoNamespace(self._ref) from None
