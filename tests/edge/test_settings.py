@@ -231,8 +231,11 @@ async def test_what_a_full_disk_did_not_keep_is_told_and_kept_when_there_is_room
 
 
 @pytest.fixture
-def crowded(world: EdgeWorld) -> EdgeWorld:
-    """An edge on a machine where another program has a port that nginx is to have, which it may say."""
+def crowded(world: EdgeWorld, monkeypatch: pytest.MonkeyPatch) -> EdgeWorld:
+    """An edge on a machine where another program has a port that nginx is to have, which it may say. It is given up on sooner: nginx
+    itself does after 2.5 seconds.
+    """
+    monkeypatch.setattr("nginx_config_renderer.nginx._TAKEN_WITHIN", 4.0)
     world.expected += ("bind() to", "still could not bind()")
     return world
 
