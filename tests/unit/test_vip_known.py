@@ -14,7 +14,7 @@ from common.contracts.objects import ConfigMap, Node
 from common.contracts.refs import ObjectRef, Resource
 from common.contracts.state import SyncMarker, marker_event
 from common.contracts.subjects import sync_subject, wanted_subject
-from common.contracts.vips import HeldAddress, PlannedAddress, VipNode, VipPlan, node_what, vip_event
+from common.contracts.vips import HeldAddress, PlannedAddress, PlannedNode, VipNode, VipPlan, node_what, vip_event
 from common.testing.objects import config_map
 from keepalived_vip.census import nowhere, twice
 from keepalived_vip.known import Heard, Known, Scope
@@ -151,6 +151,60 @@ def test_a_plan_that_no_node_could_render_is_refused() -> None:
     made = take(known(), planned(VipPlan(instance="x", revision=9, addresses=(PlannedAddress(ip="10.0.0.1", group=999),))))
     assert not made.agreed.plan.groups
     assert [problem.reason for problem in made.problems] == ["BadMessage"]
+
+
+def crowd(*numbers: int) -> list[dict[str, Any]]:
+    """Nodes, of which a higher number is younger and first by name."""
+    made = []
+    for number in numbers:
+        raw = node(number)
+        raw["metadata"] = {
+            "name": f"node-{9999 - number}",
+            "creationTimestamp": f"2026-01-01T{number // 60:02}:{number % 60:02}:00Z",
+        }
+        raw["status"]["addresses"][0]["address"] = f"10.1.{number // 250}.{number % 250}"
+        made.append(raw)
+    return made
+
+
+def test_of_more_nodes_than_there_are_priorities_the_oldest_agree_on_a_plan_and_the_others_are_told_the_mend() -> None:
+    scope = replace(SCOPE, node="node-9998")
+    made = Known(scope)
+    found = [message(raw, number) for number, raw in enumerate([*crowd(*range(1, 206)), pools("192.0.2.0/28")], start=1)]
+    made.replace_state([*found, marker(Node.resource, 500), marker(ConfigMap.resource, 501)], (), "stream")
+    proposal = take(made, wish("192.0.2.1")).proposal
+    assert proposal is not None
+    assert {member.name for member in proposal.plan.members} == {f"node-{9999 - number}" for number in range(1, 201)}
+    take(made, wish("192.0.2.1"), planned(dumped(proposal, "node-9998")))
+    assert list(made.lawful.plan.groups) == [ip_address("192.0.2.1")]
+    assert made.proposal is None, "what was proposed is in force, and nobody says it again"
+    (problem,) = made.problems
+    assert problem.ref.name == "node-9798"
+    assert "it and 4 more take no part: priorities suffice for 200 nodes" in problem.message
+    assert "--node-selector" in problem.message
+    take(made, wish("10.1.0.205"), whole=False)  # of a node that takes no part
+    assert any("10.1.0.205 is a node's own address" in problem.message for problem in made.problems)
+
+
+def test_a_plan_of_too_many_nodes_is_refused_with_the_mend() -> None:
+    many = VipPlan(instance="x", revision=9, nodes=tuple(PlannedNode(name=f"node-{number}") for number in range(201)))
+    made = take(known(), planned(many))
+    assert not made.agreed.plan.members
+    (problem,) = made.problems
+    assert "201 nodes, and priorities suffice for 200; name fewer with --node-selector" in problem.message
+
+
+def test_a_node_that_comes_with_an_address_of_a_silent_service_does_not_stop_the_plan() -> None:
+    made = take(known(pools("192.0.2.0/28")), wish("192.0.2.1", "192.0.2.2"))
+    assert made.proposal is not None
+    take(made, planned(dumped(made.proposal, "node-1")))  # and the bus has lost the wish
+    thief = node(3)
+    thief["status"]["addresses"][0]["address"] = "192.0.2.1"
+    made.take_state([message(thief, 60)], "stream")
+    assert made.proposal is not None
+    take(made, planned(dumped(made.proposal, "node-1"), sequence=4))
+    assert list(made.lawful.plan.groups) == [ip_address("192.0.2.2")]
+    assert made.proposal is None
 
 
 def heard(name: str, *, held_back: str = "", peers: tuple[str, ...] = ("node-1",), at: float = 0.0) -> Heard:

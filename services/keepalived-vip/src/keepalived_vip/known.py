@@ -25,7 +25,7 @@ from common.pools import Pools, read_pools
 from common.replica import Comparison, Replica, StoredMessage, TimedMessage
 from common.store import Store
 from keepalived_vip.model import Address, Member, order
-from keepalived_vip.nodes import Selector, members
+from keepalived_vip.nodes import Selector, members, own
 from keepalived_vip.plan import revise
 from keepalived_vip.statics import statics, unfit
 from keepalived_vip.wire import Agreed, loaded
@@ -218,7 +218,7 @@ class Known:
 
     @property
     def _own(self) -> frozenset[str]:
-        return frozenset(address for member in self.members for address in (member.v4, member.v6) if address)
+        return own(self._store.all(Node))
 
     def _read_pools(self) -> None:
         found = self._store.get(ConfigMap, self._scope.pools.namespace, self._scope.pools.name)
@@ -256,18 +256,19 @@ class Known:
         wish = self._wishes.get(service)
         if wish is None:
             had = (address for address, owner in self.agreed.owners.items() if owner == service)
-            return [address for address in had if self._pools is None or self._pooled(address)]
+            nodes = self._own
+            return [address for address in had if unfit(address, nodes) is None and (self._pools is None or self._pooled(address))]
         return [address for address, fault in self._judged(wish) if address is not None and fault is None]
 
     def _judged(self, wish: AddressesWanted) -> Iterable[tuple[Address | None, str | None]]:
-        own = self._own
+        nodes = self._own
         for one in wish.addresses:
             try:
                 address = read_address(one.ip)
             except ValueError:
                 yield None, f"{one.ip[:80]!r} is no address"
                 continue
-            fault = unfit(address, own)
+            fault = unfit(address, nodes)
             if fault is None and address not in self.agreed.owners and not self._pooled(address):
                 fault = "is in no pool; add it to one, or take it from whoever wants it"
             yield address, f"{address} {fault}" if fault else None

@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import Literal
+from typing import Final, Literal
 
 from common.contracts.vips import instance_name
 
 Address = IPv4Address | IPv6Address
 Family = Literal[4, 6]
 FAMILIES: tuple[Family, ...] = (4, 6)
+MOST_NODES: Final = 200  # the priorities of a group have to differ, and end at 254 (RFC 9568 §5.2.4)
 
 
 def family_of(address: Address) -> Family:

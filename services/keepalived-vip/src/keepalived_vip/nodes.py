@@ -2,15 +2,18 @@
 
 A node that fails stays a peer of the others for as long as its object is there: one that were left out, but lives, would hear nobody and
 hold what others hold too. What changes is its standing, by which homes and priorities are given.
+
+No more take part than there are priorities, and of more the oldest: who takes part is not pushed out by one that comes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from common.contracts.ip import read_address
 from common.contracts.objects import Node
 from common.contracts.problems import Problem
-from keepalived_vip.model import Member, Standing
+from common.contracts.refs import ObjectRef
+from keepalived_vip.model import MOST_NODES, Member, Standing
 
 EXCLUDED: Final = "node.kubernetes.io/exclude-from-external-load-balancers"  # KEP-1143; whatever its value
 _INTERNAL: Final = "InternalIP"
@@ -48,7 +51,13 @@ def members(nodes: Iterable[Node], selector: Selector) -> tuple[tuple[Member, ..
         else:
             taken |= dict.fromkeys(addresses.values(), name)
             found.append(Member(name, addresses.get(4, ""), addresses.get(6, ""), standing(node)))
-    return tuple(sorted(found)), tuple(sorted(problems))
+    problems += _too_many(found)
+    return tuple(sorted(found[:MOST_NODES])), tuple(sorted(problems))
+
+
+def own(nodes: Iterable[Node]) -> frozenset[str]:
+    """The addresses of all nodes themselves, whether they take part or not."""
+    return frozenset(address for node in nodes for address in _addresses(node).values())
 
 
 def standing(node: Node) -> Standing:
@@ -59,6 +68,15 @@ def standing(node: Node) -> Standing:
     if node.spec.unschedulable:
         return Standing.CORDONED
     return Standing.WELL if ready else Standing.UNREADY
+
+
+def _too_many(found: Sequence[Member]) -> Iterable[Problem]:
+    """One problem for all that are left out, as each node that looks finds the same."""
+    if len(found) > MOST_NODES:
+        first = ObjectRef(Node.resource, "", found[MOST_NODES].name)
+        others = f"it and {len(found) - MOST_NODES - 1} more take" if len(found) > MOST_NODES + 1 else "it takes"
+        fault = f"{others} no part: priorities suffice for {MOST_NODES} nodes, and the oldest have them; name fewer with --node-selector"
+        yield Problem(first, "TooManyNodes", fault)
 
 
 def _addresses(node: Node) -> dict[int, str]:

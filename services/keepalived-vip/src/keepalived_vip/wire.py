@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 
 from common.contracts.ip import read_address
 from common.contracts.vips import Home, PlannedAddress, PlannedNode, VipError, VipPlan
-from keepalived_vip.model import Address, Member, Plan, Standing, order
+from keepalived_vip.model import MOST_NODES, Address, Member, Plan, Standing, order
 from keepalived_vip.statics import unfit
-
-MOST_NODES = 200  # priorities of a group have to differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +50,10 @@ def loaded(message: VipPlan) -> Agreed:
     homes = {home.group: home.node for home in message.homes}
     names = [member.name for member in members]
     bad = next((f"{address} {fault}" for address in groups if (fault := unfit(address, own))), None)
-    if bad is None and (len(set(names)) != len(names) or len(names) > MOST_NODES):
+    if bad is None and len(set(names)) != len(names):
         bad = f"it has {len(names)} nodes, of which {len(set(names))} differ"
+    if bad is None and len(names) > MOST_NODES:
+        bad = f"it has {len(names)} nodes, and priorities suffice for {MOST_NODES}; name fewer with --node-selector"
     if bad is None and any(not 0 <= group <= 255 for group in (*groups.values(), *former.values(), *homes)):
         bad = "a group is not between 0 and 255"
     if bad is None and not set(homes.values()) <= set(names):

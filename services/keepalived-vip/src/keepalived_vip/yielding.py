@@ -44,7 +44,7 @@ def verdict(
     strangers = _strangers(node, members, heard)
     here = next((member for member in members if member.name == node), None)
     if here is None:
-        return Verdict(GIVE_UP, f"node {node} takes no part: it is not known, not selected, or has no InternalIP")
+        return Verdict(GIVE_UP, f"node {node} takes no part: it is not known, not selected, one too many, or has no InternalIP")
     if here.standing is Standing.OUT:
         return Verdict(GIVE_UP, f"node {node} is excluded from load balancers, or being deleted")
     if strangers:
