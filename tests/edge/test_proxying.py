@@ -209,6 +209,18 @@ async def test_a_status_that_the_edge_uses_itself_is_passed_on_from_a_backend_as
         await world.configure(None)
 
 
+@pytest.mark.parametrize("to", ["/elsewhere", "@503"])
+async def test_a_backend_leads_no_request_of_its_own_accord_to_another_place_of_the_edge(world: EdgeWorld, to: str) -> None:
+    async def leads(asked: Asked) -> bytes | None:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Accel-Redirect: " + to.encode() + b"\r\n\r\nok"
+
+    server = Server(leads)
+    async with fleet(world, "web", server):
+        await world.put(shop())
+        answer = await send(world, "GET / HTTP/1.1")
+        assert (answer.status, answer.body, len(server.asked)) == (200, "ok", 1)
+
+
 # ---- which endpoint
 
 
