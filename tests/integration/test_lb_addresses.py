@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.integration.lb_world import CONFIGMAPS, POOLS, RECORD, SOON, World, balancer, front_addresses, world
+from tests.integration.lb_world import CONFIGMAPS, NAMESPACES, POOLS, RECORD, SOON, World, balancer, front_addresses, world
 
 from common.contracts.refs import ObjectRef, Resource
 from common.kube.session import KubeSession
+from common.kube.status import Writer
 from common.testing import wait_until
 from common.testing.kubernetes import KubeApi, kube_api
 from common.testing.nats import nats_server
 from common.testing.objects import endpoint_slice
+from haproxy_lb.record import NoNamespace, Record
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
@@ -234,6 +236,15 @@ async def test_of_two_who_think_to_lead_one_gives_addresses(there: World) -> Non
 
 async def _have_one(there: World, refs: Sequence[ObjectRef]) -> bool:
     return all([len(await there.addresses(ref)) == 1 for ref in refs])
+
+
+async def test_a_record_without_a_namespace_is_told_and_made_as_soon_as_there_is_one(there: World) -> None:
+    record = Record(there.kube, Writer(there.kube, "haproxy-lb"), ObjectRef(CONFIGMAPS, "elsewhere", "lb-reservations"))
+    await record.read()
+    with pytest.raises(NoNamespace, match="no namespace 'elsewhere'"):
+        await record.write((), None)
+    await there.kube.create(NAMESPACES, {"metadata": {"name": "elsewhere"}})
+    await record.write((), None)
 
 
 async def test_the_command_lists_services_and_explains_one(there: World) -> None:
