@@ -20,7 +20,7 @@ from keepalived_vip.station import Station
 from keepalived_vip.wire import dumped
 
 
-async def test_a_plan_that_a_full_disk_does_not_keep_is_in_force_and_kept_when_there_is_room(tmp_path: Path) -> None:
+async def test_a_plan_that_a_full_disk_does_not_keep_is_in_force_and_told_and_kept_when_there_is_room(tmp_path: Path) -> None:
     bus = MemoryBus(MemoryBroker())
     await ensure_streams(bus, 1)
     proposal = take(known(pools("192.0.2.0/28")), wish("192.0.2.1")).proposal
@@ -36,10 +36,11 @@ async def test_a_plan_that_a_full_disk_does_not_keep_is_in_force_and_kept_when_t
             await bus.publish(said.subject, said.body, said.headers)
         await wait_until(lambda: task.done() or (news.is_set() and made.lawful.plan.groups))
         assert not task.done(), "the service goes on"
+        assert f"{path} cannot be written: Is a directory; make room there" in reports.firing["PlanNotKept"].summary
         path.rmdir()
         said = wish("192.0.2.1", "192.0.2.2")
         await bus.publish(said.subject, said.body, said.headers)
-        await wait_until(lambda: kept(path) == made.lawful)
+        await wait_until(lambda: kept(path) == made.lawful and not reports.firing)
     finally:
         task.cancel()
         await asyncio.wait({task})

@@ -40,7 +40,7 @@ class Intake:
         self._kept = kept
         self._instance = instance
         self._last = self._stored = known.lawful
-        self._storing = True  # or the disk takes no more, which the log has
+        self._reports = reports
         self._agreement = Agreement(reports)
 
     async def follow_state(self, bus: Bus) -> None:
@@ -72,22 +72,23 @@ class Intake:
         if lawful != self._last:
             self._last = lawful
             log.info("plan.taken", revision=lawful.revision, addresses=len(lawful.plan.groups))
-        if lawful != self._stored:
-            self._store(lawful)
+        self._reports.alert("PlanNotKept", "warning", self._unkept(lawful))
         for news in self._news:
             news.set()
 
-    def _store(self, lawful: Agreed) -> None:
-        """Keeps the plan; a disk that takes no more is asked again with the next message."""
+    def _unkept(self, lawful: Agreed) -> str | None:
+        """Keeps the plan, or says why that failed; a disk that takes no more is asked again with the next message."""
+        if lawful == self._stored:
+            return None
         try:
             keep(self._kept, lawful, self._instance)
         except OSError as error:
-            if self._storing:
-                hint = "make room there, or a start without the bus goes by an older plan"
-                log.error("plan.not_kept", path=str(self._kept), reason=error.strerror, hint=hint)
-            self._storing = False
-        else:
-            self._stored, self._storing = lawful, True
+            return (
+                f"{self._kept} cannot be written: {error.strerror}; make room there: until then a start without the bus goes by an "
+                "older plan"
+            )
+        self._stored = lawful
+        return None
 
 
 def keep(path: Path, agreed: Agreed, instance: str) -> None:
