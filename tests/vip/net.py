@@ -177,12 +177,15 @@ class Moment:
 
 
 class Watch:
-    """Listens to the kernel of each machine: every coming and going of an address, with its time."""
+    """Listens to the kernel of each machine: every coming and going of an address, with its time. Interfaces that a machine gets later
+    are no affair of its.
+    """
 
     def __init__(self, machines: Sequence[Machine]) -> None:
         self.moments: list[Moment] = []
         self.held: dict[Address, set[str]] = {}
         self._sockets = {machine.name: machine.space.enter(_listener) for machine in machines}
+        self._interfaces = {machine.name: {index for index, _ in machine.space.enter(socket.if_nameindex)} for machine in machines}
         self._fixed = {str(address) for machine in machines for address in machine.addresses()}
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._over = threading.Event()
@@ -249,6 +252,8 @@ class Watch:
         now = time.monotonic()
         for told in read(data):
             if isinstance(told, Told):
+                if told.place.interface not in self._interfaces[machine]:
+                    continue
                 address = told.place.address
                 holders = self.held.setdefault(address, set())
                 if (machine in holders) != told.here:

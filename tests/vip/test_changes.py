@@ -183,6 +183,39 @@ async def test_a_stale_address_is_swept_and_nobody_elses_is_touched(world: Scene
     other.space.ip("addr", "del", "192.0.2.1/24", "dev", "lo")
 
 
+async def test_addresses_that_kube_proxy_has_on_an_interface_of_its_own_are_left_to_it(world: Scene) -> None:
+    """As in its IPVS mode, with strictARP: every node has them, and nobody on the link hears of it."""
+    lost = world.holder
+    others = [machine for machine in world.crew.nodes if machine != lost]
+    began = {name: len(told) for name, told in world.crew.events.items()}
+    try:
+        for machine in world.crew.nodes:
+            machine.space.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1")
+            machine.space.ip("link", "add", "kube-ipvs0", "type", "bridge")
+            machine.space.ip("addr", "add", f"{VIP}/32", "dev", "kube-ipvs0")
+            machine.space.ip("addr", "add", "fd09::100/128", "dev", "kube-ipvs0", "nodad")
+        gone = time.monotonic()
+        lost.space.ip("addr", "del", f"{VIP}/32", "dev", "eth0")
+        for machine in others:
+            machine.space.ip("addr", "add", f"{VIP}/32", "dev", "eth0")
+
+        def came_back() -> bool:
+            moments = [moment for moment in world.watch.moments if moment.at >= gone and moment.machine == lost.name]
+            return any(moment.here and str(moment.address) == VIP for moment in moments)
+
+        await wait_until(lambda: came_back() and world.watch.holders(VIP) == {lost.name}, within=SOON)
+        for machine in world.crew.nodes:
+            shown = machine.space.ip("addr", "show", "dev", "kube-ipvs0")
+            assert f"{VIP}/32" in shown
+            assert "fd09::100/128" in shown
+            told = world.crew.events[machine.name][began[machine.name] :]
+            assert not [event for event in told if event.get("address") == "fd09::100"]
+    finally:
+        for machine in world.crew.nodes:
+            machine.space.run("ip", "link", "del", "kube-ipvs0")
+            machine.space.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=0")
+
+
 async def test_an_address_that_a_stranger_has_too_is_told_with_where_and_so_is_its_end(world: Scene) -> None:
     stranger = world.crew.client
     for address in (f"{VIP}/24", "fd09::100/64"):

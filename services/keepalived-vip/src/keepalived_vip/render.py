@@ -25,6 +25,7 @@ from typing import Final
 from keepalived_vip.model import Address, Instance, Layout
 
 INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}", re.ASCII)  # dev_valid_name() of Linux without its rarer characters
+_INTERFACE_LINE: Final = re.compile(rf"^    interface ({INTERFACE.pattern})$", re.ASCII | re.MULTILINE)
 _ANCHOR_4: Final = int(IPv4Address("127.107.0.0"))
 _GROUP_4: Final = "239.255.107.107"  # of this site (RFC 2365 §6.1)
 _GROUP_6: Final = "ff12::6b:6b"  # of this link, and assigned to nobody (RFC 4291 §2.7)
@@ -50,6 +51,12 @@ class Style:
 def anchor(instance: Instance) -> Address:
     """The address that an instance advertises: one of the loopback interface, a constant of its family and VRID."""
     return IPv4Address(_ANCHOR_4 + instance.vrid) if instance.family == 4 else IPv6Address(_ANCHOR_6 + instance.vrid)
+
+
+def interface_of(text: str) -> str | None:
+    """The interface of a text that `render` made; None if it has no instance."""
+    found = _INTERFACE_LINE.search(text)
+    return found and found[1]
 
 
 def render(layout: Layout, style: Style) -> str:

@@ -23,7 +23,7 @@ from keepalived_vip.kernel import Kernel
 from keepalived_vip.known import Known
 from keepalived_vip.model import Address, Member, order
 from keepalived_vip.plan import TooManyError, layout
-from keepalived_vip.render import INTERFACE
+from keepalived_vip.render import INTERFACE, interface_of
 from keepalived_vip.rtnetlink import Place
 from keepalived_vip.settings import Settings
 from keepalived_vip.sweep import Scene, missing, stale
@@ -73,7 +73,17 @@ class Station:
     @property
     def scene(self) -> Scene:
         """What is here, and what should be."""
-        return Scene(self._kernel.places, self.keeper.running, self.keeper.keepalived.alive(), self.keeper.ours)
+        keepalived = self.keeper.keepalived
+        return Scene(self._kernel.places, self._index, self.keeper.running, keepalived.alive(), self.keeper.ours)
+
+    @property
+    def _index(self) -> int | None:
+        """The interface of the addresses, by what keepalived was told where no plan says it."""
+        name = self.interface or interface_of(self.keeper.keepalived.text)
+        try:
+            return socket.if_nametoindex(name) if name else None
+        except OSError:
+            return None
 
     def missing(self) -> frozenset[Address]:
         """Addresses that keepalived believes to have, and has not."""
