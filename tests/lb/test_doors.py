@@ -14,7 +14,7 @@ from haproxy_lb.doors import HALL, NETWORK, door
 from haproxy_lb.model import FrontKey, Treatment
 from haproxy_lb.slots import Slot
 from tests.conftest import needs
-from tests.lb.world import SOON, VIP, Answer, Balancer, balancer, service
+from tests.lb.world import SOON, VIP, VIP6, Answer, Balancer, balancer, service
 
 BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
@@ -29,9 +29,9 @@ async def lb(tmp_path: Path, installation: Installation) -> AsyncIterator[Balanc
         yield world
 
 
-async def led(lb: Balancer, port: int = 80) -> str | None:
-    """Where the kernel sends what arrives at a port of the floating address."""
-    return (await lb.kernel.held() or {}).get(FrontKey(VIP, port))
+async def led(lb: Balancer, port: int = 80, address: str = VIP) -> str | None:
+    """Where the kernel sends what arrives at a port of a floating address."""
+    return (await lb.kernel.held() or {}).get(FrontKey(address, port))
 
 
 async def test_a_front_that_gets_rules_leaves_the_door_and_its_connections_stay(lb: Balancer) -> None:
@@ -59,6 +59,16 @@ async def test_nobody_gets_in_whom_the_kernel_has_not_sent(lb: Balancer) -> None
     assert (await lb.network.ask()).by == A
     for address in (DOOR, HALL):
         assert await lb.network.ask(address, lb.frame.port, within=PATIENCE) == Answer()
+
+
+async def test_nobody_gets_in_by_ipv6_whom_the_kernel_has_not_sent(lb: Balancer) -> None:
+    """Whoever knows a front can compute the address to which it leads."""
+    await lb.have(service(await lb.network.serve(A)))
+    lb.network.clients.ip(f"route add {lb.frame.inside} via fd81::1")
+    assert (await lb.network.ask(VIP6)).by == A
+    inside = await led(lb, address=VIP6)
+    assert inside is not None
+    assert await lb.network.ask(inside, lb.frame.port, within=PATIENCE) == Answer()
 
 
 async def test_no_handshake_begins_at_a_door_to_which_no_front_leads(lb: Balancer) -> None:

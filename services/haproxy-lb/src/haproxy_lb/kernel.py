@@ -8,8 +8,8 @@ A connection is sent to HAProxy's port at an address of a network that a route o
 the hall (`doors`), for IPv6 one by which HAProxy sees where the connection was meant to go. HAProxy cannot listen at doors before the
 route is there.
 
-Of the network of doors, packets are taken only if they were sent there by us, and the first one of a connection only while a front leads
-to the door. Connections that have been taken go on, whatever becomes of the front.
+Of these networks, packets are taken only if they were sent there by us, and the first one of a connection to a door only while a front
+leads there. Connections that have been taken go on, whatever becomes of the front.
 
 The maps are declared by `typeof`: a map that nft 1.1 made by `type` ends nft 1.0 (Debian 12), whatever that was asked for, and so would an
 operator's on a node whose pods are newer than itself.
@@ -28,6 +28,7 @@ from haproxy_lb.model import FrontKey
 _TABLE: Final = "seaway_lb"
 _DEADLINE: Final = 30.0  # seconds for a thousand fronts on a machine that is starved
 _PROTOCOL: Final = "83"  # of our routes, so that they can be told from others (ip-route(8))
+_CLOSED: Final = 5  # rules
 _CHAINS: Final = {"arriving": "prerouting", "leaving": "output"}
 _GONE: Final = """\
 add table inet {table}
@@ -46,6 +47,8 @@ table inet {table} {{
     ip daddr {network} tcp flags & (fin | syn | rst | ack) == syn ip daddr != {hall} ip daddr != @doors reject with tcp reset
     ip daddr {network} ct status dnat accept
     ip daddr {network} drop
+    ip6 daddr {inside} ct status dnat accept
+    ip6 daddr {inside} drop
   }}
 }}
 """
@@ -92,7 +95,7 @@ class Kernel:
         """Makes our table anew, with these fronts."""
         await self.route()
         chains = "\n".join(_CHAIN.format(name=name, hook=hook) for name, hook in _CHAINS.items())
-        frame = _FRAME.format(table=_TABLE, chains=chains, network=NETWORK, hall=HALL)
+        frame = _FRAME.format(table=_TABLE, chains=chains, network=NETWORK, hall=HALL, inside=self._inside)
         await self._feed(frame + _doors("add", set(fronts.values())) + self._elements("add", fronts.items()))
 
     async def remove(self) -> None:
@@ -163,7 +166,7 @@ def _read(items: Sequence[Mapping[str, Any]], port: int) -> dict[FrontKey, str] 
     """
     chains = sum("chain" in one for one in items)
     rules = sum("rule" in one for one in items)
-    if (chains, rules) != (len(_CHAINS) + 1, 2 * len(_CHAINS) + 3):
+    if (chains, rules) != (len(_CHAINS) + 1, 2 * len(_CHAINS) + _CLOSED):
         return None
     found: dict[FrontKey, str] = {}
     opened: set[str] = set()
