@@ -3,12 +3,16 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from common.testing import wait_until
+from keepalived_vip.model import Instance, Layout
+from keepalived_vip.render import Style, render
+from tests.vip.conftest import VIP
 from tests.vip.net import SOON
-from tests.vip.world import Scene
+from tests.vip.world import Keepalived, Scene, running, scene
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -68,6 +72,29 @@ async def test_keepalived_whose_child_is_killed_leaves_no_address_behind(world: 
 
 async def test_keepalived_of_which_both_are_killed_leaves_no_address_behind(world: Scene) -> None:
     await _killed(world, "SIGKILL of both", "keepalived", "vrrp")
+
+
+async def test_keepalived_that_cannot_run_is_told_and_swept_though_another_one_of_the_machine_speaks_vrrp(tmp_path: Path) -> None:
+    """As where the API server has a floating address by a keepalived of its own."""
+    broken, program = tmp_path / "broken", tmp_path / "keepalived-or-not"
+    program.write_text(f'#!/bin/sh\n[ "$1" = -t ] || [ ! -e {broken} ] || exit 1\nexec keepalived "$@"\n')
+    program.chmod(0o755)
+    async with scene(tmp_path / "scene", VIP, "fd09::100", nodes=2, STALE_AFTER="1", KEEPALIVED=str(program)) as world:
+        lost = world.holder
+        other = Keepalived(lost, tmp_path / "other")
+        other.configuration.write_text(
+            render(Layout((Instance(0, 4, 50, 100, lost.v4, (), ()),)), Style("eth0", str(other.track_file)))
+        )
+        async with running(other):
+            await wait_until(lambda: any("Entering MASTER STATE" in line for line in other.lines), within=SOON)
+            broken.touch()
+            world.crew.kill(lost, signal.SIGKILL, "vrrp", "keepalived")
+            await world.moved_from(lost)
+            await wait_until(world.settled, within=SOON)
+            await wait_until(lambda: (lost.name, "KeepalivedDown") in world.crew.firing, within=SOON)
+            broken.unlink()
+            await wait_until(lambda: (lost.name, "KeepalivedDown") not in world.crew.firing, within=SOON)
+            await wait_until(world.settled, within=SOON)
 
 
 async def _killed(world: Scene, what: str, *which: str) -> None:

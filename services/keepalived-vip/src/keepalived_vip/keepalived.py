@@ -93,7 +93,11 @@ class Keepalived:
                 os.kill(number, signal.SIGHUP)
 
     def alive(self) -> bool:
-        """Whether somebody speaks VRRP in this network namespace: it is the raw socket that counts, whatever process has it."""
+        """Whether our keepalived is there, and somebody speaks VRRP in this network namespace. Either alone says too little: the first may
+        have lost its other process, which speaks, and another keepalived of the machine looks the same in the kernel's table.
+        """
+        if self.pid is None:
+            return False
         for table in _RAW:
             with contextlib.suppress(OSError):
                 if any(_VRRP in line for line in table.read_text().splitlines()):
