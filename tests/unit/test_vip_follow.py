@@ -10,11 +10,14 @@ from common.bus.memory import MemoryBroker, MemoryBus
 from common.bus.streams import ensure_streams
 from common.runtime.reports import Reports
 from common.testing import wait_until
-from keepalived_vip.edges import Edges, Patience
+from common.testing.ports import free_port
+from keepalived_vip.edges import Edges, Patience, parse_edge
 from keepalived_vip.follow import Intake, kept
 from keepalived_vip.keepalived import Keepalived
 from keepalived_vip.keeper import Keeper
 from keepalived_vip.kernel import Kernel
+from keepalived_vip.model import Layout
+from keepalived_vip.render import Style
 from keepalived_vip.settings import Settings
 from keepalived_vip.station import Station
 from keepalived_vip.wire import dumped
@@ -64,3 +67,37 @@ async def test_a_node_that_cannot_tell_keepalived_what_it_may_hold_says_so_and_t
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+
+class Noting(Keeper):
+    """A keeper that notes what keepalived would have found in the track file each time that something is wanted."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(Keepalived("keepalived", settings.run), settings.run / "layout.json", 0.1)
+        self.found: list[str] = []
+        self._track_file = settings.track_file
+
+    def want(self, layout: Layout, style: Style) -> None:
+        self.found.append(self._track_file.read_text() if self._track_file.is_file() else "")
+        super().want(layout, style)
+
+
+async def test_keepalived_is_given_nothing_to_hold_before_it_is_told_whether_it_may(tmp_path: Path) -> None:
+    """It takes a track file that is not there for a good word."""
+    settings = Settings(_cli_parse_args=[], run=tmp_path, state=tmp_path, node="node-1", interface="eth0", unready="lower")
+    proposal = take(known(pools("192.0.2.0/28")), wish("192.0.2.1")).proposal
+    assert proposal is not None
+    keeper = Noting(settings)
+    edges = Edges([parse_edge(f"tcp:127.0.0.1:{free_port()}")], Patience(every=0.1, deadline=1, fall=1, rise=1))
+    async with Kernel() as kernel:
+        station = Station(settings, take(known(pools("192.0.2.0/28")), planned(dumped(proposal, "node-1"))), keeper, kernel, edges)
+        tasks = [asyncio.create_task(station.plan(asyncio.Event()))]
+        try:
+            await wait_until(lambda: station.own)  # it has looked, and no edge has answered yet
+            tasks.append(asyncio.create_task(edges.run()))
+            await wait_until(lambda: keeper.found)
+            assert set(keeper.found) == {"-100\n"}
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)

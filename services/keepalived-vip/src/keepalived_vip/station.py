@@ -129,8 +129,9 @@ class Station:
                     self.trouble = str(error)
                 else:
                     self.trouble = None
-                    self._judge()  # before keepalived reads that it has instances
-                    self.keeper.want(wanted, self._settings.style(interface))
+                    self._judge()
+                    if self._written is not None:  # an instance that finds no track file may hold addresses
+                        self.keeper.want(wanted, self._settings.style(interface))
         else:
             self.trouble = f"node {self._settings.node} is in no plan"
         self._judge()
