@@ -70,7 +70,7 @@ class Applier:
     @property
     def trouble(self) -> str | None:
         """Why HAProxy does not have what it should, in a sentence."""
-        return self._trouble.reason or self._shortage or self._configuration.trouble
+        return self._trouble.reason or self._configuration.trouble or self._shortage
 
     @property
     def unready(self) -> str | None:
