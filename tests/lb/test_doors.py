@@ -1,8 +1,11 @@
 """Doors: plain fronts come in without a question, and nobody comes in by a door that is not his."""
 
 import asyncio
+import os
+import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,14 +14,15 @@ from common.process import validate
 from common.testing import wait_until
 from common.testing.debian import Installation
 from haproxy_lb.doors import HALL, NETWORK, door
-from haproxy_lb.model import FrontKey, Treatment
+from haproxy_lb.model import Backend, Frontend, FrontKey, Treatment
+from haproxy_lb.runtime import Lost, Runtime
 from haproxy_lb.slots import Slot
 from tests.conftest import needs
 from tests.lb.world import SOON, VIP, VIP6, Answer, Balancer, balancer, service
 
 BOTH = True
 pytestmark = [pytest.mark.root, needs("haproxy"), needs("nft", package="nftables"), needs("ip", package="iproute2")]
-A = "10.82.0.10"
+A, B = "10.82.0.10", "10.82.0.11"
 PATIENCE = 1.5  # seconds for what the kernel drops without a word; what it lets in is answered in milliseconds
 DOOR = door(Slot("roundrobin-0"))
 
@@ -99,7 +103,7 @@ async def test_whoever_waits_for_one_service_is_not_let_in_to_the_next_one(tmp_p
         await lb.have(busy)
         await wait_until(waiting.done, within=PATIENCE)
         assert waiting.result() == Answer()
-        await wait_until(lambda: not lb.held(slot), within=SOON)
+        await wait_until(lambda: not lb.held(slot) and slot not in lb.applier._configuration.written, within=SOON)
         await lb.have(busy, service(endpoints, name="next"))
         assert lb.applier.slots[service([], name="next")[0].key] == slot
         writer.close()
@@ -108,6 +112,58 @@ async def test_whoever_waits_for_one_service_is_not_let_in_to_the_next_one(tmp_p
             return (await lb.network.ask()).by == A
 
         await wait_until(answers, within=SOON)
+
+
+@asynccontextmanager
+async def stale(lb: Balancer, service: tuple[Backend, Iterable[Frontend]]) -> AsyncIterator[Slot]:
+    """Nothing is written any more; the files say that a slot is that of a service, which is gone, and in HAProxy it is nobody's."""
+    await lb.have(service)
+    slot = lb.applier.slots[service[0].key]
+    await wait_until(lambda: f"{A}:" in (lb.directory / "haproxy.cfg").read_text(), within=SOON)
+    async with lb.applier._configuration._lock:
+        await lb.have()
+        await wait_until(lambda: not lb.held(slot), within=SOON)
+        yield slot
+
+
+async def test_nobody_gets_a_slot_in_which_haproxy_would_begin_with_the_endpoints_of_another(lb: Balancer) -> None:
+    a, b = await lb.network.serve(A, B)
+    following = service([b], name="next")
+    async with stale(lb, service([a], name="first")):
+        await lb.have(following)
+        assert (await lb.network.ask()).by == B
+        worker = lb.worker
+        async with lb.another_applier() as other:
+            os.kill(worker, signal.SIGKILL)
+            await wait_until(lambda: begun_after(lb, worker), within=SOON)
+            assert await lb.network.ask() == Answer(), "it is asked for the next one, and begins with the first one's endpoints"
+            other.want(lb.wanted)
+            other.release()
+            await wait_until(lambda: other.settled, within=SOON)
+            assert (await lb.network.ask()).by == B
+
+
+async def test_a_restarted_service_gives_nobody_a_slot_that_the_files_have_given_another(lb: Balancer) -> None:
+    (a,) = await lb.network.serve(A)
+    following = service([a], name="next")
+    async with stale(lb, service([a], name="first")) as slot, lb.another_applier() as other:
+        lb.want(following)
+        other.want(lb.wanted)
+        other.release()
+        await wait_until(lambda: other.settled, within=SOON)
+        assert other.slots[following[0].key] != slot
+        assert (await lb.network.ask()).by == A
+
+
+async def begun_after(lb: Balancer, worker: int) -> bool:
+    """Whether another HAProxy serves than that one."""
+    asking = Runtime(lb.directory / "admin.sock", lb.frame.tables)
+    try:
+        return (await asking.process()).pid != worker
+    except Lost:
+        return False
+    finally:
+        asking.close()
 
 
 def has_queued(lb: Balancer) -> bool:

@@ -61,3 +61,17 @@ def test_whatever_anybody_wrote_commands_and_files_hold_plain_words(words: list[
     bare = render.files(Frame("/run", "/run"), layout, Desires(INSIDE, 14480).of(Wanted(), {}))[render.CONFIGURATION]
     added = set(texts.pop(render.CONFIGURATION).splitlines()) - set(bare.splitlines())
     assert all(PLAIN.fullmatch(line) for text in (*texts.values(), "\n".join(added)) for line in text.splitlines())
+
+
+def test_the_slots_that_have_servers_can_be_read_from_haproxy_s_configuration() -> None:
+    affine = Treatment(affinity=77)
+    backends = [
+        Backend(BackendKey("shop", "web", 80), (Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80))),
+        Backend(BackendKey("shop", "none", 80), ()),
+        Backend(BackendKey("shop", "api", 80), (Endpoint("fd00::1", 80),), affine),
+    ]
+    wanted = Wanted({}, {backend.key: backend for backend in backends})
+    layout = {Kind(): 4, Kind(affinity=77): 4}
+    slots = allot({backend.key: kind_of(backend.treatment) for backend in backends}, {}, (), layout).slots
+    text = render.configuration(Frame("/run", "/run"), layout, Desires(INSIDE, 14480).of(wanted, slots))
+    assert render.given(text) == {slots[backends[0].key], slots[backends[2].key]}

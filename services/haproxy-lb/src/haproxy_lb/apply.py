@@ -210,12 +210,14 @@ class Applier:
         return self._desires.of(self._wanted, self._allot(live, layout).slots)
 
     def _allot(self, live: Live, layout: Layout) -> Allotment:
-        """Who has a slot keeps it. After a restart of ours, that is told by the fronts that HAProxy has."""
+        """Who has a slot keeps it. After a restart of ours, that is told by the fronts that HAProxy has. Nobody gets one that is somebody
+        else's in the files: a HAProxy that starts before they are written would begin there with the servers of that one.
+        """
         kinds = {key: kind_of(backend.treatment) for key, backend in self._wanted.backends.items()}
         told = held_by(live.held.tables[FRONTS])
         known = {key: slot for key in kinds if (slot := self._allotment.slots.get(key) or told.get(service_of(key))) is not None}
         taken = {slot for slot, servers in live.held.slots.items() if servers} | set(told.values())
-        return allot(kinds, known, taken, layout)
+        return allot(kinds, known, taken | self._configuration.written, layout)
 
     async def _execute(self, live: Live, slots: Iterable[Slot]) -> None:
         """Brings the servers of `slots`, and all tables, to what they should be."""

@@ -22,7 +22,7 @@ from haproxy_lb.model import Peer
 from haproxy_lb.render import fingerprint
 from haproxy_lb.rules import TABLES
 from haproxy_lb.runtime import Lost, Process, Runtime
-from haproxy_lb.slots import Layout, fitting
+from haproxy_lb.slots import Layout, Slot, fitting
 
 NOTHING: Final = Desired({name: {} for name in TABLES}, {}, {})
 _TAKEN: Final = 20.0  # seconds for a reload to show
@@ -45,6 +45,7 @@ class Configuration:
         self._lock = asyncio.Lock()
         self._news = asyncio.Event()
         self._latest: tuple[Layout, Desired] = (files.frame.slots, NOTHING)
+        self.written: frozenset[Slot] = frozenset()  # in these, HAProxy may begin with somebody's servers
         self._unwritten: str | None = None
         self._untaken: str | None = None
         self._refused: tuple[str, float] = ("", 0.0)
@@ -58,7 +59,9 @@ class Configuration:
 
     async def begin(self) -> None:
         """Where there is nothing that HAProxy can start with, it gets something."""
-        if not await self._files.good():
+        if await self._files.good():
+            self.written = await self._files.given()
+        else:
             await self._write()
 
     def meet(self, peers: Collection[Peer]) -> None:
@@ -158,12 +161,16 @@ class Configuration:
     async def _write(self) -> bool:
         """Puts the latest configuration on disk. False if HAProxy would not take it."""
         async with self._lock:
+            layout, desired = self._latest
+            before, self.written = self.written, self.written | desired.slots.keys()
             try:
-                await self._files.write(*self._latest)
+                await self._files.write(layout, desired)
             except (BadConfigurationError, OSError) as error:
                 if self._unwritten is None:
                     log.error("configuration.refused", reason=str(error))
                 self._unwritten = f"HAProxy's configuration cannot be written: {error}"
+                self.written = before
                 return False
+            self.written = frozenset(desired.slots)
         self._unwritten = None
         return True

@@ -14,7 +14,7 @@ from common.process import atomic_write, validate
 from haproxy_lb import render
 from haproxy_lb.desire import Desired
 from haproxy_lb.frame import Frame
-from haproxy_lb.slots import Layout
+from haproxy_lb.slots import Layout, Slot
 
 _DEADLINE: Final = 60.0
 
@@ -39,6 +39,10 @@ class Files:
             return written.is_file() and not await self._fault(self._directory)
         except BadConfigurationError:
             return False
+
+    async def given(self) -> frozenset[Slot]:
+        """The slots that have servers in what is there."""
+        return render.given(await asyncio.to_thread((self._directory / render.CONFIGURATION).read_text))
 
     async def write(self, layout: Layout, desired: Desired) -> bool:
         """Puts all in its place if HAProxy takes it. Whether anything was different. Raises BadConfigurationError."""

@@ -19,7 +19,7 @@ from haproxy_lb.desire import Desired
 from haproxy_lb.doors import door
 from haproxy_lb.frame import Frame
 from haproxy_lb.rules import TABLES, Table
-from haproxy_lb.slots import Layout, Slot
+from haproxy_lb.slots import Layout, Slot, parse
 
 CONFIGURATION: Final = "haproxy.cfg"
 
@@ -40,6 +40,19 @@ def fingerprint(frame: Frame, layout: Layout) -> str:
 def configuration(frame: Frame, layout: Layout, desired: Desired) -> str:
     """The text of haproxy.cfg."""
     return _render(frame, layout, {slot: _lines(specs) for slot, specs in desired.slots.items()}, fingerprint(frame, layout))
+
+
+def given(text: str) -> frozenset[Slot]:
+    """The slots that have servers in a haproxy.cfg of ours."""
+    found: set[Slot] = set()
+    section = ""
+    for line in text.splitlines():
+        word, _, rest = line.partition(" ")
+        if word in {"backend", "defaults", "frontend", "listen", "peers"}:
+            section = rest.partition(" ")[0]
+        elif parse(section) and line.startswith("    server "):
+            found.add(Slot(section))
+    return frozenset(found)
 
 
 def files(frame: Frame, layout: Layout, desired: Desired) -> dict[str, str]:

@@ -6,7 +6,8 @@ the slot's kind; whatever else there is to a Service is data. A slot is named by
 so that what a running HAProxy has can be read from its names alone.
 
 A port keeps its slot for as long as its kind stays. A slot that has servers is taken, even if its Service is gone: connections may still
-be on them. Where slots become few the layout grows, which is a reload; it does so before they are used up.
+be on them. So is one that has some in HAProxy's files, with which HAProxy may start. Where slots become few the layout grows, which is a
+reload; it does so before they are used up.
 """
 
 import re
