@@ -5,7 +5,8 @@ a queue asks for one job at a time, when somebody wants it. What is asked for an
 `max_bytes` a request, so memory is bounded.
 
 A pull is lost when the connection goes, the server ends a request for any reason but time or size, or two heartbeats are missed. What had
-arrived until then is still handed over; then `take` raises.
+arrived until then is still handed over; then `take` raises. A consumer that was just made is asked again for a moment, where the server has
+not heard of it yet: the servers of a cluster tell each other.
 """
 
 import asyncio
@@ -26,6 +27,8 @@ _FULFILLED: Final = frozenset({"Message Size Exceeds MaxBytes", "Batch Completed
 _BATCH: Final = 1000
 _WINDOW: Final = 2 * _BATCH
 _LEAST_BYTES: Final = 16 * 1024 * 1024
+_TOLD: Final = 3.0  # seconds in which every server of a busy cluster has heard of a consumer
+_PAUSE: Final = 0.02  # seconds before one is asked again that is not known yet
 
 
 class Pull:
@@ -42,6 +45,9 @@ class Pull:
         self._arrived: deque[Msg] = deque()
         self._outstanding = 0
         self._heard = 0.0
+        self._began = 0.0
+        self._answered = False  # by the consumer itself
+        self._unknown = False  # whether a server does not know the consumer yet
         self._news = asyncio.Event()
         self._failure: BusError | None = None
 
@@ -73,10 +79,14 @@ class Pull:
         return messages
 
     async def _refill(self) -> None:
+        if self._unknown:
+            await asyncio.sleep(_PAUSE)
+            self._unknown = False
         while self._failure is None and self._outstanding + len(self._arrived) + self._batch <= self._window:
             request = wire.pull_json(self._batch, expires=EXPIRES, heartbeat=self._heartbeat, max_bytes=self._max_bytes())
             self._outstanding += self._batch
             self._heard = asyncio.get_running_loop().time()
+            self._began = self._began or self._heard
             await self._link.send(self._next, json.dumps(request).encode(), self._inbox)
 
     def _max_bytes(self) -> int:
@@ -86,6 +96,7 @@ class Pull:
     async def _on_message(self, message: Msg) -> None:
         self._heard = asyncio.get_running_loop().time()
         if message.subject != self._inbox:
+            self._answered = True
             self._outstanding = max(0, self._outstanding - 1)
             self._arrived.append(message)
         else:
@@ -94,12 +105,24 @@ class Pull:
 
     def _on_status(self, headers: dict[str, str]) -> None:
         status, reason = headers.get("Status", ""), headers.get("Description", "")
+        if status == wire.NOBODY:
+            return self._on_nobody()
+        self._answered = True
         if status == "100":
             self.last_position = int(headers.get("Nats-Last-Consumer", "0"))
         elif status == "408" or (status == "409" and reason.strip() in _FULFILLED):
             self._outstanding = max(0, self._outstanding - int(headers.get("Nats-Pending-Messages", "0")))
         else:
             self._lose(Unavailable(f"the server ended the request: {status} {reason.strip()}"))
+        return None
+
+    def _on_nobody(self) -> None:
+        self._outstanding = max(0, self._outstanding - self._batch)
+        self._unknown = True
+        if self._answered or self._heard - self._began > _TOLD:
+            self._lose(
+                Unavailable(f"nobody answers at {self._next}: its server is gone, or another one is about to take its place")
+            )
 
     def _check_silence(self) -> None:
         if asyncio.get_running_loop().time() - self._heard >= 2 * self._heartbeat:
