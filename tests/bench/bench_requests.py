@@ -107,7 +107,9 @@ async def measure(wrk: str, place: World, effort: Effort) -> list[Row]:
 
 
 async def _runs(wrk: str, edges: Sequence[Edge], script: Path, effort: Effort) -> list[Load]:
-    """What each edge did in some runs, which take turns."""
+    """What each edge did in some runs, which take turns. What it does first is not counted: LuaJIT is about to compile what it runs."""
+    for edge in edges:
+        await run_load(wrk, edge, script, effort.seconds)
     loads = [Load(edge) for edge in edges]
     for _ in range(effort.runs):
         for load in loads:
