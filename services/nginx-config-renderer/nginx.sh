@@ -19,8 +19,7 @@ start() {
 finish() {
     # A file in the place of the socket, to which nobody can connect. Nginx takes it away at its end, and would make an emergency of it
     # if nothing were there.
-    : >"$state/run/door"
-    mv -f "$state/run/door" "$state/run/admin.sock"
+    { touch "$state/run/door" && mv -f "$state/run/door" "$state/run/admin.sock"; } || rm -f "$state/run/admin.sock"
     pause "$grace"
     # Said more than once, because a starting nginx does not hear yet.
     while kill -QUIT "$kept" 2>/dev/null; do
